@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Fixtures for tests that need a virtual machine, and the collector of guest scripts."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from vbw import env as vbw_env
+from vbw.env import Env
+from vbw.guest_items import GuestScript
+from vbw.machine import Config, Disk, file_node, raw_node
+from vbw.vm import OURS, VM
+
+VMS = pytest.StashKey[list[VM]]()
+FOLDER = pytest.StashKey[Path]()
+MIB = 1 << 20
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Every script of the guest, but the library, is a file of tests."""
+    if file_path.suffix == ".sh" and file_path.name not in ("lib.sh", "shell.sh"):
+        return GuestScript.from_parent(parent, path=file_path)
+    return None
+
+
+@pytest.fixture(scope="session")
+def env() -> Env:
+    """What the build side has made."""
+    return vbw_env.load()
+
+
+@pytest.fixture
+def folder(env: Env, request: pytest.FixtureRequest) -> Path:
+    """A folder for the test's logs and images."""
+    name = re.sub(r"[^\w.=-]+", "_", request.node.nodeid.removeprefix("host/"))
+    path = env.out / name
+    path.mkdir(parents=True, exist_ok=True)
+    request.node.stash[FOLDER] = path
+    return path
+
+
+@pytest.fixture
+def image(folder: Path) -> Iterator[Path]:
+    """An empty disk image of 64 MiB; it goes when the test has ended."""
+    path = folder / "disk.img"
+    with path.open("wb") as file:
+        file.truncate(64 * MIB)
+    yield path
+    path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def boot(env: Env, folder: Path, request: pytest.FixtureRequest) -> Callable[..., VM]:
+    """Start machines; when the test has run they are ended and their logs checked."""
+    vms = request.node.stash.setdefault(VMS, [])
+
+    def start(config: Config, driver: str | None = OURS, params: str = "") -> VM:
+        vm = VM(env, config, folder / f"vm{len(vms)}")
+        vms.append(vm)
+        vm.start()
+        if driver:
+            vm.load(driver, params)
+        return vm
+
+    return start
+
+
+@pytest.fixture
+def disk(image: Path) -> Callable[..., Disk]:
+    """Make a disk of the test's image, on whatever transport, with properties."""
+
+    def make(transport: str = "pci-modern", **props: object) -> Disk:
+        read_only = bool(props.pop("read_only", False))
+        return Disk(raw_node(file_node(image)), transport, props=props, read_only=read_only)
+
+    return make
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """A complaint in a guest's kernel log fails the test, not its clean-up."""
+    vms = pyfuncitem.stash.setdefault(VMS, [])
+    try:
+        result = yield
+    except BaseException as error:
+        for vm in vms:
+            for complaint in vm.abandon():
+                error.add_note(complaint)
+        raise
+    try:
+        for vm in vms:
+            vm.finish()
+        for vm in vms:
+            vm.check_log()
+    finally:
+        for vm in vms:
+            vm.kill()
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[pytest.TestReport]:
+    """Name the folder with a failed test's logs."""
+    report = yield
+    if report.failed and FOLDER in item.stash:
+        report.sections.append(("logs", str(item.stash[FOLDER])))
+    return report

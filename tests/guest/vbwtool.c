@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vbwtool - the few system calls that a test in a guest needs and that a shell
+ * cannot make: single, unbuffered, with the error's name as the answer.
+ *
+ * Prints one word on standard output: OK, or the name of the error. Exit code 0
+ * when the call was made, whatever its outcome; 2 when it could not be made.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char usage[] =
+"Usage: vbwtool set FILE TEXT [SECONDS]\n"
+"         one write of TEXT, as it is, to the attribute FILE; with SECONDS, a\n"
+"         signal interrupts it after that time\n"
+"       vbwtool wait FILE TEXT SECONDS\n"
+"         until FILE's line is TEXT, woken by poll alone; ETIMEDOUT if that\n"
+"         never happens\n"
+"       vbwtool write DISK OFFSET BYTES SEED\n"
+"         one direct write of a pattern made from SEED\n"
+"       vbwtool verify DISK OFFSET BYTES SEED\n"
+"         one direct read; EILSEQ when it is not that pattern\n"
+"       vbwtool fsync DISK\n";
+
+static void die(const char *what)
+{
+	fprintf(stderr, "vbwtool: %s: %s\n", what, strerror(errno));
+	exit(2);
+}
+
+static int answer(int error)
+{
+	puts(error ? strerrorname_np(error) : "OK");
+	return 0;
+}
+
+static unsigned long number(const char *text)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 0);
+
+	if (!*text || *end) {
+		fprintf(stderr, "vbwtool: '%s' is not a number\n", text);
+		exit(2);
+	}
+	return value;
+}
+
+static int open_or_die(const char *path, int flags)
+{
+	int fd = open(path, flags | O_CLOEXEC);
+
+	if (fd < 0)
+		die(path);
+	return fd;
+}
+
+static void nothing(int signal)
+{
+	(void)signal;
+}
+
+static int set(const char *path, const char *text, unsigned int seconds)
+{
+	/* No SA_RESTART: the write has to come back and say EINTR. */
+	struct sigaction action = { .sa_handler = nothing };
+	size_t length = strlen(text);
+	int fd = open_or_die(path, O_WRONLY);
+	ssize_t done;
+
+	sigaction(SIGALRM, &action, NULL);
+	alarm(seconds);
+	done = write(fd, text, length);
+	if (done >= 0 && (size_t)done != length) {
+		fprintf(stderr, "vbwtool: %zd of %zu bytes taken\n", done, length);
+		return 2;
+	}
+	return answer(done < 0 ? errno : 0);
+}
+
+static long long now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+static int wait_for(const char *path, const char *text, unsigned int seconds)
+{
+	long long end = now_ms() + seconds * 1000LL;
+	int fd = open_or_die(path, O_RDONLY);
+
+	for (;;) {
+		struct pollfd pfd = { .fd = fd, .events = POLLPRI };
+		char line[256];
+		ssize_t length = pread(fd, line, sizeof(line) - 1, 0);
+		long long left;
+
+		if (length < 0)
+			return answer(errno);
+		line[length] = '\0';
+		line[strcspn(line, "\n")] = '\0';
+		if (!strcmp(line, text))
+			return answer(0);
+		left = end - now_ms();
+		if (left < 0)
+			left = 0;
+		switch (poll(&pfd, 1, left)) {
+		case -1:
+			return answer(errno);
+		case 0:
+			/* Even if the text is right by now: nobody said so. */
+			return answer(ETIMEDOUT);
+		}
+	}
+}
+
+static unsigned char *pattern(size_t length, unsigned long seed)
+{
+	uint64_t state = seed * 2 + 1;
+	unsigned char *data;
+	size_t i;
+
+	if (posix_memalign((void **)&data, 4096, length))
+		die("memory");
+	for (i = 0; i < length; i++) {
+		state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+		data[i] = state >> 56;
+	}
+	return data;
+}
+
+static int do_write(const char *path, off_t offset, size_t length, unsigned long seed)
+{
+	int fd = open_or_die(path, O_WRONLY | O_DIRECT);
+	ssize_t done = pwrite(fd, pattern(length, seed), length, offset);
+
+	if (done >= 0 && (size_t)done != length)
+		return answer(ENOSPC);
+	return answer(done < 0 ? errno : 0);
+}
+
+static int do_verify(const char *path, off_t offset, size_t length, unsigned long seed)
+{
+	int fd = open_or_die(path, O_RDONLY | O_DIRECT);
+	unsigned char *want = pattern(length, seed);
+	unsigned char *data = pattern(length, seed + 1);
+	ssize_t done = pread(fd, data, length, offset);
+
+	if (done < 0)
+		return answer(errno);
+	if ((size_t)done != length)
+		return answer(ENODATA);
+	return answer(memcmp(data, want, length) ? EILSEQ : 0);
+}
+
+static int do_fsync(const char *path)
+{
+	int fd = open_or_die(path, O_WRONLY);
+
+	return answer(fsync(fd) ? errno : 0);
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+
+	if (!strcmp(what, "set") && (argc == 4 || argc == 5))
+		return set(argv[2], argv[3], argc == 5 ? number(argv[4]) : 0);
+	if (!strcmp(what, "wait") && argc == 5)
+		return wait_for(argv[2], argv[3], number(argv[4]));
+	if (!strcmp(what, "write") && argc == 6)
+		return do_write(argv[2], number(argv[3]), number(argv[4]), number(argv[5]));
+	if (!strcmp(what, "verify") && argc == 6)
+		return do_verify(argv[2], number(argv[3]), number(argv[4]), number(argv[5]));
+	if (!strcmp(what, "fsync") && argc == 3)
+		return do_fsync(argv[2]);
+	fputs(usage, what[0] == '-' ? stdout : stderr);
+	return !strcmp(what, "--help") ? 0 : 2;
+}

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a virtual machine is made of, and QEMU's command line for it."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .env import Env
+
+# How a virtio-blk device is attached: QEMU's device, and its properties.
+TRANSPORTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "pci-modern": ("virtio-blk-pci", {"disable-legacy": "on"}),
+    "pci-transitional": ("virtio-blk-pci", {"disable-legacy": "off", "disable-modern": False}),
+    "pci-legacy": ("virtio-blk-pci", {"disable-legacy": "off", "disable-modern": True}),
+    "mmio": ("virtio-blk-device", {}),
+}
+
+MACHINES = {
+    "q35": "q35",
+    "pc": "pc",
+    "microvm": "microvm,acpi=on,pcie=on,rtc=on",
+}
+
+AGENT_PORT = "vbw.agent"
+KERNEL_LOG_PORT = "vbw.kmsg"
+
+
+def _device(**props: Any) -> list[str]:
+    return ["-device", json.dumps(props)]
+
+
+def file_node(image: Path, **more: Any) -> dict[str, Any]:
+    """A block node for an image file, opened the way that strace can follow."""
+    return {"driver": "file", "filename": str(image), "aio": "threads", **more}
+
+
+def raw_node(child: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A raw format node on top of a protocol node."""
+    return {"driver": "raw", "file": child, **more}
+
+
+def flush_fails_node(image: Path, once: bool = True) -> dict[str, Any]:
+    """An image whose first flush (or every flush) fails with EIO."""
+    rule = {"event": "none", "iotype": "flush", "errno": 5, "once": once}
+    return raw_node({"driver": "blkdebug", "image": file_node(image), "inject-error": [rule]})
+
+
+@dataclass
+class Disk:
+    """One virtio-blk disk: a block node, how it is attached, its properties."""
+
+    node: dict[str, Any]
+    transport: str = "pci-modern"
+    name: str = "disk0"
+    props: dict[str, Any] = field(default_factory=dict)
+    read_only: bool = False
+
+    def arguments(self) -> list[str]:
+        """QEMU's arguments for the node and the device."""
+        node = {**self.node, "node-name": f"{self.name}-node", "read-only": self.read_only}
+        driver, transport_props = TRANSPORTS[self.transport]
+        return ["-blockdev", json.dumps(node),
+                *_device(driver=driver, id=self.name, drive=node["node-name"],
+                         **transport_props, **self.props)]
+
+
+@dataclass
+class Config:
+    """A machine, before it is started."""
+
+    disks: list[Disk] = field(default_factory=list)
+    machine: str = "q35"
+    cpus: int = 2
+    memory_mb: int = 512
+    stock_qemu: bool = False
+    kernel_args: str = ""
+    extra: list[str] = field(default_factory=list)
+    deadline: float = 120.0
+    wrapper: list[str] = field(default_factory=list)
+
+
+def _host_khz() -> int:
+    """The host's clock rate, which is what a guest's time stamp counter runs at.
+
+    A microvm has no other clock that the guest could measure its counter with
+    when it is emulated on a busy host, and it hangs when it could not: tell it.
+    """
+    match = re.search(r"^cpu MHz\s*: ([\d.]+)", Path("/proc/cpuinfo").read_text(), re.M)
+    return round(float(match.group(1)) * 1000) if match else 2_000_000
+
+
+def command_line(env: Env, config: Config, files: "Files") -> list[str]:
+    """QEMU's whole command line."""
+    folder = env.qemu_stock if config.stock_qemu else env.qemu
+    accel = "tcg,thread=multi" if env.accel == "tcg" else env.accel
+    kernel_args = "console=ttyS0 loglevel=5 panic=-1 " + config.kernel_args
+    if config.machine == "microvm" and env.accel == "tcg":
+        kernel_args += f" tsc_early_khz={_host_khz()}"
+    command = [
+        *config.wrapper,
+        str(folder / "qemu-system-x86_64"),
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-L", "/usr/share/qemu", "-L", "/usr/share/seabios",
+        "-machine", MACHINES[config.machine],
+        "-accel", accel,
+        "-cpu", "host" if env.accel == "kvm" else "qemu64",
+        "-smp", str(config.cpus),
+        "-m", str(config.memory_mb),
+        "-kernel", str(env.kernel),
+        "-initrd", str(files.initrd),
+        "-append", kernel_args.strip(),
+        "-chardev", f"file,id=console,path={files.console}",
+        "-serial", "chardev:console",
+        "-chardev", f"socket,id=monitor,fd={files.monitor_fd}",
+        "-mon", "chardev=monitor,mode=control",
+        "-chardev", f"socket,id=agent,fd={files.agent_fd}",
+        "-chardev", f"file,id=kmsg,path={files.kmsg}",
+        *_device(driver="virtio-serial-pci"),
+        *_device(driver="virtserialport", chardev="agent", name=AGENT_PORT),
+        *_device(driver="virtserialport", chardev="kmsg", name=KERNEL_LOG_PORT),
+    ]
+    for disk in config.disks:
+        command += disk.arguments()
+    return command + config.extra
+
+
+@dataclass
+class Files:
+    """Where a machine's output goes, and the sockets it is born with."""
+
+    initrd: Path
+    console: Path
+    kmsg: Path
+    monitor_fd: int
+    agent_fd: int
