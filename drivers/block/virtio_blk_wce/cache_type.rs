@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The attributes of a disk in sysfs: `cache_type` and `cache_type_status`.
+//!
+//! Documented in `Documentation/ABI/testing/sysfs-block-virtio_blk_wce`.
+
+use crate::{
+    cache::{MODE_NAME, STATUS_NAME},
+    disk::VirtioBlk,
+    switch::{Failure, Mode}, //
+};
+use kernel::{fmt::Write, prelude::*, sync::ArcBorrow};
+use kernel_ext::{
+    block::attribute::{Attribute, Page},
+    disk_attributes, //
+};
+
+disk_attributes!(pub(crate) static GROUP: VirtioBlk = [CacheType, CacheTypeStatus]);
+
+/// The word for a mode, as `queue/write_cache` and `cache_type` of other disks have it.
+fn word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::WriteThrough => "write through",
+        Mode::WriteBack => "write back",
+    }
+}
+
+/// The mode for a word, which may be followed by one newline.
+fn mode(value: &[u8]) -> Result<Mode> {
+    match value.strip_suffix(b"\n").unwrap_or(value) {
+        b"write through" => Ok(Mode::WriteThrough),
+        b"write back" => Ok(Mode::WriteBack),
+        _ => Err(EINVAL),
+    }
+}
+
+/// The mode in force; written to change it.
+struct CacheType;
+
+impl Attribute<VirtioBlk> for CacheType {
+    const NAME: &'static CStr = MODE_NAME;
+
+    fn mode(blk: &VirtioBlk) -> u16 {
+        if blk.cache.can_switch() {
+            0o644
+        } else {
+            0o444
+        }
+    }
+
+    fn show(blk: &VirtioBlk, out: &mut Page<'_>) -> Result {
+        Ok(writeln!(out, "{}", word(blk.cache.mode()))?)
+    }
+
+    fn store(blk: ArcBorrow<'_, VirtioBlk>, value: &[u8]) -> Result {
+        let ticket = blk.cache.request(mode(value)?)?;
+
+        VirtioBlk::queue_work(blk);
+        blk.cache.wait(&ticket)
+    }
+}
+
+/// What became of the latest request to change the mode.
+struct CacheTypeStatus;
+
+impl Attribute<VirtioBlk> for CacheTypeStatus {
+    const NAME: &'static CStr = STATUS_NAME;
+
+    fn mode(_blk: &VirtioBlk) -> u16 {
+        0o444
+    }
+
+    fn show(blk: &VirtioBlk, out: &mut Page<'_>) -> Result {
+        let Some(ticket) = blk.cache.latest() else {
+            return Ok(writeln!(out, "none")?);
+        };
+        let mode = word(ticket.mode());
+
+        match ticket.outcome() {
+            None => writeln!(out, "pending {mode}")?,
+            Some(Ok(())) => writeln!(out, "ok {mode}")?,
+            Some(Err(failure)) => writeln!(out, "error {mode} {}", error_name(failure))?,
+        }
+
+        Ok(())
+    }
+}
+
+/// The name of the error number that a writer gets.
+fn error_name(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Io => "EIO",
+        Failure::Unsupported => "EOPNOTSUPP",
+        Failure::Gone => "ENODEV",
+    }
+}

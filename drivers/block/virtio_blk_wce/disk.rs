@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the parts of a disk share, and the answers of its device.
+
+use crate::{
+    cache::Cache,
+    control,
+    limits,
+    name::{self, Name},
+    switch::Failure, //
+};
+use kernel::{
+    device,
+    impl_has_work,
+    new_work,
+    prelude::*,
+    sync::{
+        atomic::{AtomicFlag, Full},
+        rcu,
+        Arc,
+        ArcBorrow, //
+    },
+    workqueue::{self, Work, WorkItem}, //
+};
+use kernel_ext::{
+    block::{
+        disk::Disk,
+        limits::Limits,
+        mq::TagSet,
+        number::{Index, Numbers},
+        request::{Request, Status}, //
+    },
+    virtio::{
+        blk::{feature, Header},
+        command::Command,
+        queue::{Either, Handler, Queue, Queues, RingGuard},
+        Device,
+        Endian, //
+    },
+};
+
+/// What is handed to the device: I/O of the block layer, or a command of the driver's own.
+type Buffer = Either<Request<VirtioBlk>, KBox<Command<Header>>>;
+
+/// What is kept under the lock of each virtqueue.
+#[derive(Default)]
+pub(crate) struct QueueState {
+    /// The disk whose queue this is.
+    disk: Option<Arc<Disk<VirtioBlk>>>,
+    /// The ring was full: the block layer's queue waits to be started again.
+    pub(crate) stopped: bool,
+    /// A command for which the ring had no room.
+    backlog: Option<KBox<Command<Header>>>,
+    /// The status byte of a command that the device has answered.
+    answer: Option<u8>,
+}
+
+/// A virtio block device that is bound to the driver.
+#[pin_data]
+pub(crate) struct VirtioBlk {
+    endian: Endian,
+    index: Index,
+    #[pin]
+    queues: Queues<Buffer, QueueState>,
+    #[pin]
+    pub(crate) cache: Cache,
+    /// The device said that its configuration space changed.
+    config_changed: AtomicFlag,
+    #[pin]
+    work: Work<Self>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for VirtioBlk { self.work }
+}
+
+impl WorkItem for VirtioBlk {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.cache.run(&this);
+    }
+}
+
+impl VirtioBlk {
+    /// Prepares for a device with the given number of virtqueues.
+    pub(crate) fn new(dev: &Device<device::Bound>, queues: u16) -> Result<Arc<Self>> {
+        let mode = control::mode(dev)?;
+        let index = free_index(dev)?;
+
+        Arc::pin_init(
+            try_pin_init!(Self {
+                endian: dev.endian(),
+                index,
+                queues <- Queues::new(queues),
+                cache <- Cache::new(mode, control::of(dev)),
+                config_changed: AtomicFlag::new(false),
+                work <- new_work!("VirtioBlk::work"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// How many requests a queue can have in flight: `wanted`, or what fills the ring.
+    pub(crate) fn queue_depth(&self, dev: &Device<device::Bound>, wanted: u32) -> u32 {
+        if wanted != 0 {
+            return wanted;
+        }
+
+        let free = self.queues.get(0).map_or(0, |queue| queue.lock().free());
+        if dev.has_feature(feature::RING_INDIRECT_DESC) {
+            free
+        } else {
+            // At least header and status of each.
+            free / 2
+        }
+    }
+
+    /// Makes the disk, which nobody sees yet.
+    pub(crate) fn make_disk(
+        self: &Arc<Self>,
+        tags: Arc<TagSet<Self>>,
+        mut limits: Limits,
+        major: u32,
+    ) -> Result<Arc<Disk<Self>>> {
+        limits.set_write_cache(self.cache.mode() == crate::switch::Mode::WriteBack);
+
+        let name = Name::of(self.index.get())?;
+        let numbers = Numbers {
+            major,
+            first_minor: self.index.get() * name::MINORS,
+            minors: name::MINORS,
+        };
+        let disk = Disk::new(tags, limits, name.as_cstr()?, numbers, self.clone())?;
+
+        Ok(Arc::new(disk, GFP_KERNEL)?)
+    }
+
+    /// The disk is about to have users.
+    pub(crate) fn attach_disk(&self, disk: &Arc<Disk<Self>>) {
+        for queue in self.queues.iter() {
+            queue.lock().state.disk = Some(disk.clone());
+        }
+        self.cache.open(disk.clone());
+    }
+
+    /// The disk has no users any more.
+    pub(crate) fn detach_disk(&self) {
+        self.cache.close();
+        for queue in self.queues.iter() {
+            let disk = queue.lock().state.disk.take();
+
+            // May sleep, so not under the lock.
+            drop(disk);
+        }
+    }
+
+    /// The byte order of the device's fields.
+    #[inline]
+    pub(crate) fn endian(&self) -> Endian {
+        self.endian
+    }
+
+    /// The virtqueue of this index.
+    #[inline]
+    pub(crate) fn queue(&self, index: usize) -> Option<&Queue<Buffer, QueueState>> {
+        self.queues.get(index)
+    }
+
+    /// Calls `f` with the device, unless that is not bound any more.
+    pub(crate) fn with_device<R>(&self, f: impl FnOnce(&Device<device::Bound>) -> R) -> Option<R> {
+        self.queues.with_device(f)
+    }
+
+    /// Has the work done.
+    pub(crate) fn queue_work(this: ArcBorrow<'_, Self>) {
+        // It may be on the queue already, or disabled because the device goes away. Steps wait
+        // for I/O, hence the queue for long work.
+        let _ = workqueue::system_long().enqueue(Arc::from(this));
+    }
+
+    /// The configuration space has changed. Called in interrupt context.
+    pub(crate) fn config_changed(this: ArcBorrow<'_, Self>) {
+        this.config_changed.xchg(true, Full);
+        Self::queue_work(this);
+    }
+
+    /// Whether the configuration space has changed since the last call.
+    pub(crate) fn take_config_changed(&self) -> bool {
+        self.config_changed.xchg(false, Full)
+    }
+
+    /// Sends a command. Its status byte is [the answer](Self::take_answer).
+    ///
+    /// A full ring is no failure: something in it makes room when it is done.
+    pub(crate) fn send(&self, command: KBox<Command<Header>>) -> Result<(), Failure> {
+        let queue = self.queues.get(0).ok_or(Failure::Gone)?;
+        let rcu = rcu::read_lock();
+        let mut ring = queue.lock();
+
+        match ring.add_right(command) {
+            Ok(()) => (),
+            Err((command, ENOSPC)) => ring.state.backlog = Some(command),
+            Err((_, ENODEV)) => return Err(Failure::Gone),
+            Err(_) => return Err(Failure::Io),
+        }
+        let kick = ring.prepare_kick(&rcu);
+        drop(ring);
+        kick.notify();
+
+        Ok(())
+    }
+
+    /// Takes the status byte of a command that the device has answered.
+    pub(crate) fn take_answer(&self) -> Option<u8> {
+        self.queues.get(0)?.lock().state.answer.take()
+    }
+
+    /// Follows a change of the capacity.
+    pub(crate) fn update_capacity(&self, disk: &Disk<Self>) {
+        self.with_device(|dev| {
+            // What is impossible has been complained of; the disk stays as it is.
+            if let Ok(sectors) = limits::capacity(dev) {
+                if disk.capacity() != sectors {
+                    announce_capacity(dev, disk, sectors, "new size: ");
+                    disk.set_capacity(sectors);
+                }
+            }
+        });
+    }
+}
+
+impl VirtioBlk {
+    /// Goes on with what waited for room in the ring.
+    #[inline]
+    fn use_room(mut ring: RingGuard<'_, Buffer, QueueState>) {
+        if ring.state.stopped {
+            ring.state.stopped = false;
+            if let Some(disk) = &ring.state.disk {
+                disk.restart_queues();
+            }
+        }
+
+        let Some(command) = ring.state.backlog.take() else {
+            return;
+        };
+        match ring.add_right(command) {
+            Ok(()) => {
+                let rcu = rcu::read_lock();
+                let kick = ring.prepare_kick(&rcu);
+
+                drop(ring);
+                kick.notify();
+            }
+            // Still no room; or the device is broken, then nothing will ever be answered.
+            Err((command, _)) => ring.state.backlog = Some(command),
+        }
+    }
+}
+
+impl Handler for VirtioBlk {
+    type Buffer = Buffer;
+    type State = QueueState;
+
+    fn queues(&self) -> &Queues<Buffer, QueueState> {
+        &self.queues
+    }
+
+    fn used(this: ArcBorrow<'_, Self>, index: usize) {
+        let Some(queue) = this.queue(index) else {
+            return;
+        };
+        let mut ring = queue.lock();
+        let mut used = false;
+        let mut answered = false;
+
+        loop {
+            ring.disable_callbacks();
+            while let Some(buffer) = ring.pop() {
+                match buffer {
+                    Either::Left(rq) => rq.complete(),
+                    Either::Right(command) => {
+                        ring.state.answer = Some(command.device_status());
+                        answered = true;
+                    }
+                }
+                used = true;
+            }
+            if ring.enable_callbacks() {
+                break;
+            }
+        }
+
+        if used {
+            Self::use_room(ring);
+        }
+        if answered {
+            Self::queue_work(this);
+        }
+    }
+
+    fn unused(&self, buffer: Buffer) {
+        match buffer {
+            // All I/O has ended before the device was reset; this is one that a disk never got.
+            Either::Left(mut rq) => {
+                rq.unmap();
+                rq.end(Status::IOERR);
+            }
+            // Who waited for it has been told that the device is gone.
+            Either::Right(command) => drop(command),
+        }
+    }
+}
+
+/// Says how large the disk is.
+pub(crate) fn announce_capacity(
+    dev: &Device<device::Bound>,
+    disk: &Disk<VirtioBlk>,
+    sectors: u64,
+    what: &str,
+) {
+    let block = u64::from(disk.logical_block_size());
+    let blocks = sectors.div_ceil(block >> kernel::block::SECTOR_SHIFT);
+
+    dev_notice!(
+        dev,
+        "[{}] {}{} {}-byte logical blocks ({} MiB)\n",
+        disk.name(),
+        what,
+        blocks,
+        block,
+        sectors >> 11
+    );
+}
+
+/// Takes an index whose name no disk has.
+///
+/// Indices of this module are its own, but `virtio_blk` names its disks the same way.
+fn free_index(dev: &Device<device::Bound>) -> Result<Index> {
+    let mut first = 0;
+
+    loop {
+        let index = Index::alloc(first..=name::LAST_INDEX)?;
+        if !dev.bus_has_child(Name::of(index.get())?.as_cstr()?) {
+            return Ok(index);
+        }
+        first = index.get() + 1;
+    }
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Virtio block driver whose users switch the write cache of their disk while it is in use.
+//!
+//! A replacement for `virtio_blk`. What happens where:
+//!
+//! - `cache_type`: the attributes in sysfs.
+//! - `cache`: who wants which mode, and the work that brings it about, step by step.
+//! - `switch`: the steps, and in which order they keep data safe; no I/O, no kernel.
+//! - `control`: how a device is told the mode, by request or by configuration write.
+//! - `disk`: what the parts of a disk share, and the answers of the device.
+//! - `request`: I/O.
+//! - `limits`, `name`: what a disk looks like.
+
+#![forbid(unsafe_code)]
+
+mod cache;
+mod cache_type;
+mod control;
+mod disk;
+mod limits;
+mod name;
+mod request;
+mod switch;
+
+use crate::disk::VirtioBlk;
+use kernel::{
+    device,
+    driver,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, //
+    },
+    ThisModule, //
+};
+use kernel_ext::{
+    block::{disk::Disk, mq::TagSet, number::Major},
+    virtio::{
+        self,
+        blk::{self, feature},
+        queue::Running,
+        Device, //
+    },
+    work, //
+};
+
+/// The major number, for the whole life of the module.
+static MAJOR: Atomic<u32> = Atomic::new(0);
+
+kernel_ext::virtio_device_table!(ID_TABLE, [virtio::DeviceId::from_type(blk::DEVICE_ID)]);
+
+/// The feature bits that the driver understands, from modern and from legacy devices.
+const FEATURES: &[u32] = &[
+    feature::SEG_MAX,
+    feature::SIZE_MAX,
+    feature::RO,
+    feature::BLK_SIZE,
+    feature::FLUSH,
+    feature::TOPOLOGY,
+    feature::CONFIG_WCE,
+    feature::MQ,
+    feature::SET_WCE,
+];
+
+struct VirtioBlkDriver;
+
+/// What a bound device has. Dropped in the order of the fields.
+struct Bound<'bound> {
+    disk: Arc<Disk<VirtioBlk>>,
+    _running: Running<'bound, VirtioBlk>,
+    shared: Arc<VirtioBlk>,
+}
+
+impl virtio::Driver for VirtioBlkDriver {
+    type Data<'bound> = Bound<'bound>;
+
+    const ID_TABLE: virtio::IdTable = &ID_TABLE;
+    const FEATURES: &'static [u32] = FEATURES;
+    const FEATURES_LEGACY: &'static [u32] = FEATURES;
+
+    fn probe<'bound>(
+        dev: &'bound Device<device::Core<'_>>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+        Self::bind(dev)
+    }
+
+    fn unbind<'bound>(_dev: &'bound Device<device::Core<'_>>, data: Pin<&Self::Data<'bound>>) {
+        let shared = &data.shared;
+
+        // Writers of the attribute first: removal of the disk waits for them. Then the work, which
+        // uses the disk; it may wait for I/O, which needs the device.
+        shared.cache.close();
+        work::disable_sync(shared);
+        data.disk.remove();
+
+        // The disk and what it shares refer to each other: undo that.
+        shared.detach_disk();
+    }
+
+    fn config_changed<'bound>(_dev: &'bound Device<device::Bound>, data: Pin<&Self::Data<'bound>>) {
+        VirtioBlk::config_changed(data.shared.as_arc_borrow());
+    }
+}
+
+impl VirtioBlkDriver {
+    fn bind(dev: &Device<device::Bound>) -> Result<Bound<'_>> {
+        if !dev.has_config() {
+            dev_err!(dev, "no access to the configuration space\n");
+            return Err(EINVAL);
+        }
+
+        let queues = limits::queues(dev, *module_parameters::num_request_queues.value_ref())?;
+        let limits = limits::read(dev)?;
+        let capacity = limits::capacity(dev)?;
+
+        let shared = VirtioBlk::new(dev, queues)?;
+        let running = Running::start(dev, &shared)?;
+
+        let depth = shared.queue_depth(dev, *module_parameters::queue_depth.value_ref());
+        let tags = Arc::pin_init(TagSet::new(dev.as_ref(), queues.into(), depth), GFP_KERNEL)?;
+        let disk = shared.make_disk(tags, limits, MAJOR.load(Relaxed))?;
+
+        if dev.has_feature(feature::RO) {
+            disk.set_read_only();
+        }
+        disk::announce_capacity(dev, &disk, capacity, "");
+        disk.set_capacity(capacity);
+
+        // The attributes are there as soon as the disk is, and I/O begins while it is added.
+        shared.attach_disk(&disk);
+        running.ready();
+        if let Err(err) = disk.add(dev.as_ref(), &cache_type::GROUP) {
+            shared.detach_disk();
+            return Err(err);
+        }
+
+        Ok(Bound {
+            disk,
+            _running: running,
+            shared,
+        })
+    }
+}
+
+#[pin_data]
+struct VirtioBlkModule {
+    #[pin]
+    _driver: driver::Registration<virtio::Adapter<VirtioBlkDriver>>,
+    _major: Major,
+}
+
+impl kernel::InPlaceModule for VirtioBlkModule {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _major: {
+                let major = Major::register(c"virtblk")?;
+
+                // Devices are bound as soon as the driver is registered.
+                MAJOR.store(major.number(), Relaxed);
+                major
+            },
+            _driver <- driver::Registration::new(
+                <Self as kernel::ModuleMetadata>::NAME,
+                module,
+            ),
+        })
+    }
+}
+
+module! {
+    type: VirtioBlkModule,
+    name: "virtio_blk_wce",
+    authors: ["virtio-blk-wce developers"],
+    description: "Virtio block driver with a write cache that is switched at run time",
+    license: "GPL",
+    params: {
+        num_request_queues: u32 {
+            default: 0,
+            description: "Most request queues of a disk; 0 for as many as device and CPUs have",
+        },
+        queue_depth: u32 {
+            default: 0,
+            description: "Requests that a queue can have in flight; 0 for what fills its ring",
+        },
+    },
+}

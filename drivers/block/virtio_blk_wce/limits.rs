@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the configuration space says of the size and the limits of a disk.
+//!
+//! The device is not trusted: what does not fit into the block layer's numbers is refused here.
+
+use kernel::{device, prelude::*};
+use kernel_ext::{
+    block::{limits::Limits, mq},
+    virtio::{
+        blk::{config, feature},
+        Device, //
+    },
+};
+
+/// The most segments of a request: two descriptors of a ring of the largest size are for header
+/// and status.
+const MAX_SEGMENTS: u32 = 32768 - 2;
+
+/// The shortest limit of a segment's length that the block layer takes, in bytes.
+const MIN_SEGMENT_SIZE: u32 = 4096;
+
+/// The number of request queues to use.
+///
+/// # Errors
+///
+/// `EINVAL` if the device has none.
+pub(crate) fn queues(dev: &Device<device::Bound>, wanted: u32) -> Result<u16> {
+    let queues = match dev.read_if(feature::MQ, config::NUM_QUEUES)? {
+        Some(0) => {
+            dev_err!(
+                dev,
+                "device has several queues, but says that they are none\n"
+            );
+            return Err(EINVAL);
+        }
+        Some(queues) => u32::from(queues),
+        None => 1,
+    };
+    let most = if wanted == 0 {
+        queues
+    } else {
+        queues.min(wanted)
+    };
+
+    Ok(u16::try_from(mq::possible_queues(most))?)
+}
+
+/// The capacity in sectors of 512 bytes.
+///
+/// # Errors
+///
+/// `EINVAL` if bytes of it are beyond what an offset in a file can say.
+pub(crate) fn capacity(dev: &Device<device::Bound>) -> Result<u64> {
+    let sectors: u64 = dev.read(config::CAPACITY)?;
+
+    if sectors > i64::MAX as u64 >> kernel::block::SECTOR_SHIFT {
+        dev_err!(dev, "capacity of {} sectors is impossible\n", sectors);
+        return Err(EINVAL);
+    }
+
+    Ok(sectors)
+}
+
+/// The limits of the disk.
+///
+/// # Errors
+///
+/// `EINVAL` if the device says what cannot be. What contradicts itself is found where the limits
+/// are applied.
+pub(crate) fn read(dev: &Device<device::Bound>) -> Result<Limits> {
+    let mut limits = Limits::default();
+
+    let segments = dev
+        .read_if(feature::SEG_MAX, config::SEG_MAX)?
+        .unwrap_or(1)
+        .clamp(1, MAX_SEGMENTS);
+    let longest = dev
+        .read_if(feature::SIZE_MAX, config::SIZE_MAX)?
+        .unwrap_or(u32::MAX)
+        .min(u32::try_from(dev.max_dma_size()).unwrap_or(u32::MAX));
+    if longest < MIN_SEGMENT_SIZE {
+        dev_err!(dev, "segments of {} bytes are too short\n", longest);
+        return Err(EINVAL);
+    }
+    limits.set_segments(u16::try_from(segments)?, longest);
+
+    if let Some(bytes) = dev.read_if(feature::BLK_SIZE, config::BLK_SIZE)? {
+        limits.set_logical_block_size(bytes);
+    }
+
+    if dev.has_feature(feature::TOPOLOGY) {
+        read_topology(dev, &mut limits)?;
+    }
+
+    Ok(limits)
+}
+
+/// Reads the fields that count in logical blocks. Zero in any means that the device does not know.
+fn read_topology(dev: &Device<device::Bound>, limits: &mut Limits) -> Result {
+    let block = limits.logical_block_size();
+    let bytes = |blocks: u32| {
+        block.checked_mul(blocks).ok_or_else(|| {
+            dev_err!(dev, "topology with {} blocks of {} bytes\n", blocks, block);
+            EINVAL
+        })
+    };
+
+    match u32::from(dev.read(config::PHYSICAL_BLOCK_EXP)?) {
+        0 => (),
+        exp => limits.set_physical_block_size(bytes(1_u32.checked_shl(exp).unwrap_or(u32::MAX))?),
+    }
+    match u32::from(dev.read(config::ALIGNMENT_OFFSET)?) {
+        0 => (),
+        offset => limits.set_alignment_offset(bytes(offset)?),
+    }
+    match u32::from(dev.read(config::MIN_IO_SIZE)?) {
+        0 => (),
+        size => limits.set_io_min(bytes(size)?),
+    }
+    match dev.read(config::OPT_IO_SIZE)? {
+        0 => (),
+        size => limits.set_io_opt(bytes(size)?),
+    }
+
+    Ok(())
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Names of disks: `vda` to `vdz`, `vdaa` to `vdzz`, and so on.
+
+use kernel::prelude::*;
+
+/// Bits of the minor number that tell the partitions of a disk apart.
+const PART_BITS: u32 = 4;
+
+/// The minor numbers of a disk.
+pub(crate) const MINORS: u32 = 1 << PART_BITS;
+
+/// The largest index of a disk that has minor numbers.
+pub(crate) const LAST_INDEX: u32 = (1 << (kernel::bindings::MINORBITS - PART_BITS)) - 1;
+
+/// The longest name in bytes.
+const MAX: usize = 16;
+
+/// The name of a disk.
+pub(crate) struct Name {
+    bytes: [u8; MAX],
+    start: usize,
+}
+
+impl Name {
+    /// The name of the disk of this index.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it gets too long.
+    pub(crate) fn of(mut index: u32) -> Result<Self> {
+        let mut name = Self {
+            bytes: [0; MAX],
+            // Before the NUL at the end.
+            start: MAX - 1,
+        };
+
+        // A number of base 26 without a digit for zero: `z` is followed by `aa`.
+        loop {
+            name.prepend(b'a' + (index % 26) as u8)?;
+            index /= 26;
+            if index == 0 {
+                break;
+            }
+            index -= 1;
+        }
+        name.prepend(b'd')?;
+        name.prepend(b'v')?;
+
+        Ok(name)
+    }
+
+    fn prepend(&mut self, byte: u8) -> Result {
+        self.start = self.start.checked_sub(1).ok_or(EINVAL)?;
+        *self.bytes.get_mut(self.start).ok_or(EINVAL)? = byte;
+
+        Ok(())
+    }
+
+    /// The name as a string.
+    ///
+    /// # Errors
+    ///
+    /// None in fact: there is always a NUL at the end.
+    pub(crate) fn as_cstr(&self) -> Result<&CStr> {
+        CStr::from_bytes_with_nul(self.bytes.get(self.start..).ok_or(EINVAL)?).map_err(|_| EINVAL)
+    }
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/blk-mq.h>
+
+#include "helpers.h"
+
+/* Indices of disks; DEFINE_IDA() is a macro that only C can use. */
+static DEFINE_IDA(index_ida);
+
+struct ida *rust_helper_index_ida(void)
+{
+	return &index_ida;
+}
+
+/* A structure of this size is better not returned by value across languages. */
+void rust_helper_queue_limits_start_update(struct request_queue *q, struct queue_limits *lim)
+{
+	*lim = queue_limits_start_update(q);
+}
+
+unsigned int rust_helper_blk_mq_freeze_queue(struct request_queue *q)
+{
+	return blk_mq_freeze_queue(q);
+}
+
+void rust_helper_blk_mq_unfreeze_queue(struct request_queue *q, unsigned int memflags)
+{
+	blk_mq_unfreeze_queue(q, memflags);
+}

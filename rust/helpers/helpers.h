@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Functions for Rust in place of C inline functions and macros. bindgen binds
+ * each of them under its name without the prefix.
+ */
+#ifndef _VIRTIO_BLK_WCE_HELPERS_H
+#define _VIRTIO_BLK_WCE_HELPERS_H
+
+#include <linux/blkdev.h>
+#include <linux/idr.h>
+#include <linux/virtio.h>
+
+bool rust_helper_virtio_test_bit(const struct virtio_device *vdev, unsigned int fbit);
+void rust_helper_virtio_device_ready(struct virtio_device *vdev);
+
+void rust_helper_queue_limits_start_update(struct request_queue *q, struct queue_limits *lim);
+struct ida *rust_helper_index_ida(void);
+unsigned int rust_helper_blk_mq_freeze_queue(struct request_queue *q);
+void rust_helper_blk_mq_unfreeze_queue(struct request_queue *q, unsigned int memflags);
+
+#endif /* _VIRTIO_BLK_WCE_HELPERS_H */

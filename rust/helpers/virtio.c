@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/virtio_config.h>
+
+#include "helpers.h"
+
+bool rust_helper_virtio_test_bit(const struct virtio_device *vdev, unsigned int fbit)
+{
+	return __virtio_test_bit(vdev, fbit);
+}
+
+void rust_helper_virtio_device_ready(struct virtio_device *vdev)
+{
+	virtio_device_ready(vdev);
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Block devices: what [`kernel::block`] does not offer yet.
+//!
+//! - [`mq`]: tag sets, the operations that a driver implements, hardware queues.
+//! - [`request`]: requests, which carry data of the driver and are owned while the driver has them.
+//! - [`disk`]: disks with all limits, that can change while the disk is in use.
+//! - [`limits`]: the limits of a disk's queue.
+//! - [`attribute`]: attributes of the disk in sysfs.
+//! - [`number`]: major numbers and indices.
+
+pub mod attribute;
+pub mod disk;
+pub mod limits;
+pub mod mq;
+pub mod number;
+pub mod request;

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Attributes of disks in sysfs.
+//!
+//! C header: [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
+
+use crate::bindings;
+use core::{marker::PhantomData, ptr::null};
+use kernel::{
+    error::from_result,
+    fmt,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::ArcBorrow, //
+};
+
+/// An attribute of the disks whose data is a `D`.
+///
+/// Neither function is called after [`remove`](super::disk::Disk::remove) of the disk, which waits
+/// for calls to end.
+pub trait Attribute<D> {
+    /// The name of the file.
+    const NAME: &'static CStr;
+
+    /// The permissions that the file has for this disk, which never change.
+    fn mode(data: &D) -> u16;
+
+    /// Writes the value into `out`.
+    ///
+    /// # Errors
+    ///
+    /// The reader gets the error.
+    fn show(data: &D, out: &mut Page<'_>) -> Result;
+
+    /// Takes what a user wrote.
+    ///
+    /// # Errors
+    ///
+    /// The writer gets the error.
+    fn store(data: ArcBorrow<'_, D>, value: &[u8]) -> Result {
+        let _ = (data, value);
+
+        Err(EIO)
+    }
+}
+
+/// Where an attribute writes its value: a page.
+pub struct Page<'a> {
+    buffer: &'a mut [u8],
+    len: usize,
+}
+
+impl fmt::Write for Page<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let end = self.len.checked_add(s.len()).ok_or(fmt::Error)?;
+
+        self.buffer
+            .get_mut(self.len..end)
+            .ok_or(fmt::Error)?
+            .copy_from_slice(s.as_bytes());
+        self.len = end;
+
+        Ok(())
+    }
+}
+
+/// An [`Attribute`] as C knows it.
+#[repr(C)]
+pub struct Definition<D> {
+    attr: bindings::device_attribute,
+    mode: fn(&D) -> u16,
+}
+
+// SAFETY: A definition never changes.
+unsafe impl<D> Sync for Definition<D> {}
+
+impl<D> Definition<D> {
+    /// The definition of the attribute `A`.
+    pub const fn new<A: Attribute<D>>() -> Self {
+        let mut attr: bindings::device_attribute = pin_init::zeroed();
+
+        attr.attr.name = A::NAME.to_bytes_with_nul().as_ptr();
+        attr.__bindgen_anon_1.show = Some(Self::show::<A>);
+        attr.__bindgen_anon_2.store = Some(Self::store::<A>);
+
+        Self {
+            attr,
+            mode: A::mode,
+        }
+    }
+
+    /// The data of the disk that a device belongs to.
+    ///
+    /// # Safety
+    ///
+    /// `dev` must be the device of a disk with a `D` as its data, and the disk must be live for as
+    /// long as `'a`.
+    unsafe fn data<'a>(dev: *mut bindings::device) -> ArcBorrow<'a, D> {
+        // SAFETY: The device of a disk is embedded in its `part0`; see dev_to_disk(). By the
+        // requirement of this function the private data is an `Arc<D>`, of which the disk owns a
+        // reference.
+        unsafe {
+            let part0 = kernel::container_of!(dev, bindings::block_device, bd_device);
+            ArcBorrow::from_raw((*(*part0).bd_disk).private_data.cast::<D>().cast_const())
+        }
+    }
+
+    extern "C" fn show<A: Attribute<D>>(
+        dev: *mut bindings::device,
+        _attr: *mut bindings::device_attribute,
+        page: *mut c_char,
+    ) -> isize {
+        // SAFETY: The attribute is part of a `Group<D>`, with which only disks of `D` are added.
+        // sysfs keeps the disk from being removed during the call.
+        let data = unsafe { Self::data(dev) };
+        // SAFETY: sysfs passes a page for us alone.
+        let buffer = unsafe { core::slice::from_raw_parts_mut(page.cast::<u8>(), PAGE_SIZE) };
+        let mut out = Page { buffer, len: 0 };
+
+        from_result(|| {
+            A::show(&data, &mut out)?;
+            Ok(out.len as isize)
+        })
+    }
+
+    extern "C" fn store<A: Attribute<D>>(
+        dev: *mut bindings::device,
+        _attr: *mut bindings::device_attribute,
+        value: *const c_char,
+        count: usize,
+    ) -> isize {
+        // SAFETY: As in `show()`.
+        let data = unsafe { Self::data(dev) };
+        // SAFETY: sysfs passes `count` bytes.
+        let value = unsafe { core::slice::from_raw_parts(value.cast::<u8>(), count) };
+
+        from_result(|| {
+            A::store(data, value)?;
+            Ok(count as isize)
+        })
+    }
+}
+
+/// A null-terminated array of pointers to C structures.
+#[repr(transparent)]
+pub struct Pointers<T, const N: usize>([*const T; N]);
+
+// SAFETY: The pointers and what they point to never change.
+unsafe impl<T, const N: usize> Sync for Pointers<T, N> {}
+
+impl<const N: usize> Pointers<bindings::attribute, N> {
+    /// The attributes of the definitions, of which there must be one less than `N`.
+    pub const fn new<D>(definitions: &'static [Definition<D>]) -> Self {
+        let mut pointers = [null(); N];
+        let mut i = 0;
+
+        assert!(definitions.len() + 1 == N);
+        while i < definitions.len() {
+            pointers[i] = &raw const definitions[i].attr.attr;
+            i += 1;
+        }
+
+        Self(pointers)
+    }
+}
+
+/// Attributes that disks are added with; made by [`disk_attributes!`](crate::disk_attributes).
+pub struct Group<D> {
+    groups: &'static Pointers<bindings::attribute_group, 2>,
+    _data: PhantomData<fn(&D)>,
+}
+
+/// The C structure of a group.
+#[repr(transparent)]
+pub struct RawGroup(bindings::attribute_group);
+
+// SAFETY: The structure and what it points to never change.
+unsafe impl Sync for RawGroup {}
+
+impl RawGroup {
+    /// A group of the given attributes, all of which must be those of `Definition<D>`s.
+    pub const fn new<D, const N: usize>(
+        _definitions: &'static [Definition<D>],
+        attrs: &'static Pointers<bindings::attribute, N>,
+    ) -> Self {
+        let mut group: bindings::attribute_group = pin_init::zeroed();
+
+        group.__bindgen_anon_1.is_visible = Some(Self::is_visible::<D>);
+        group.__bindgen_anon_2.attrs = attrs.0.as_ptr().cast_mut().cast();
+
+        Self(group)
+    }
+
+    /// The pointers by which a disk is given its groups.
+    pub const fn pointers(&'static self) -> Pointers<bindings::attribute_group, 2> {
+        Pointers([&raw const self.0, null()])
+    }
+
+    extern "C" fn is_visible<D>(
+        kobj: *mut bindings::kobject,
+        attr: *mut bindings::attribute,
+        _index: c_int,
+    ) -> bindings::umode_t {
+        // SAFETY: The attributes of the group are those of `Definition<D>`s, which they begin. The
+        // kobject is that of the device of a disk of `D`, which is being added.
+        unsafe {
+            let dev = kernel::container_of!(kobj, bindings::device, kobj);
+            let definition = &*attr.cast::<Definition<D>>();
+
+            (definition.mode)(&Definition::<D>::data(dev))
+        }
+    }
+}
+
+impl<D> Group<D> {
+    /// The group behind the pointers.
+    ///
+    /// Meant for [`disk_attributes!`](crate::disk_attributes), which sees to it that the
+    /// definitions are of `D`.
+    #[doc(hidden)]
+    pub const fn new(
+        _definitions: &'static [Definition<D>],
+        groups: &'static Pointers<bindings::attribute_group, 2>,
+    ) -> Self {
+        Self {
+            groups,
+            _data: PhantomData,
+        }
+    }
+
+    pub(crate) fn as_raw(&self) -> *mut *const bindings::attribute_group {
+        self.groups.0.as_ptr().cast_mut()
+    }
+}
+
+/// Declares a [`Group`] of disk attributes.
+///
+/// ```ignore
+/// disk_attributes!(static ATTRIBUTES: MyDiskData = [CacheType, Serial]);
+/// ```
+#[macro_export]
+macro_rules! disk_attributes {
+    ($vis:vis static $name:ident: $data:ty = [$($attribute:ty),* $(,)?]) => {
+        $vis static $name: $crate::block::attribute::Group<$data> = {
+            use $crate::block::attribute::{Definition, Group, Pointers, RawGroup};
+
+            const COUNT: usize = [$(stringify!($attribute)),*].len();
+
+            static DEFINITIONS: [Definition<$data>; COUNT] =
+                [$(Definition::<$data>::new::<$attribute>()),*];
+            static ATTRS: Pointers<::kernel::bindings::attribute, { COUNT + 1 }> =
+                Pointers::<::kernel::bindings::attribute, { COUNT + 1 }>::new(&DEFINITIONS);
+            static GROUP: RawGroup = RawGroup::new(&DEFINITIONS, &ATTRS);
+            static GROUPS: Pointers<::kernel::bindings::attribute_group, 2> = GROUP.pointers();
+
+            Group::new(&DEFINITIONS, &GROUPS)
+        };
+    };
+}

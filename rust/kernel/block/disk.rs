@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Disks.
+//!
+//! C header: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
+
+use super::{
+    attribute::Group,
+    limits::Limits,
+    mq::{Operations, TagSet},
+    number::Numbers, //
+};
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    device,
+    error::{from_err_ptr, to_result},
+    module::this_module,
+    prelude::*,
+    static_lock_class,
+    sync::{
+        atomic::{AtomicFlag, Full},
+        Arc, //
+    },
+};
+
+/// Bit of `gendisk::state`: the disk was added at some time.
+const ADDED: usize = 1 << bindings::GD_ADDED;
+
+/// A disk.
+///
+/// It is made by [`Disk::new`], seen by users from [`Disk::add`] to [`Disk::remove`], and freed
+/// when the last reference is dropped, which may sleep.
+///
+/// # Invariants
+///
+/// - `disk` is a valid disk made by `__blk_mq_alloc_disk()` with the tag set `tags`.
+/// - `private_data` and `queuedata` are the pointer of an `Arc<T::Data>`, one reference of which
+///   the disk owns.
+/// - `live` is set between a successful `device_add_disk()` and `del_gendisk()`.
+pub struct Disk<T: Operations> {
+    disk: NonNull<bindings::gendisk>,
+    live: AtomicFlag,
+    tags: Arc<TagSet<T>>,
+}
+
+// SAFETY: All methods can be called by any thread; what they do is synchronized by the block layer.
+unsafe impl<T: Operations> Send for Disk<T> {}
+
+// SAFETY: As for `Send`.
+unsafe impl<T: Operations> Sync for Disk<T> {}
+
+impl<T: Operations> Disk<T> {
+    const FOPS: bindings::block_device_operations = bindings::block_device_operations {
+        owner: this_module::<T::Module>().as_ptr(),
+        free_disk: Some(Self::free_disk),
+        ..pin_init::zeroed()
+    };
+
+    /// Makes a disk that nobody sees yet.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EINVAL` if the limits contradict each other or the name is too long.
+    pub fn new(
+        tags: Arc<TagSet<T>>,
+        mut limits: Limits,
+        name: &CStr,
+        numbers: Numbers,
+        data: Arc<T::Data>,
+    ) -> Result<Self> {
+        let data = Arc::into_raw(data).cast_mut().cast::<c_void>();
+
+        // SAFETY: The tag set is valid, and so are the limits.
+        let disk = from_err_ptr(unsafe {
+            bindings::__blk_mq_alloc_disk(
+                tags.as_raw(),
+                limits.as_mut(),
+                data,
+                static_lock_class!().as_ptr(),
+            )
+        })
+        .inspect_err(|_| {
+            // SAFETY: The pointer comes from `into_raw()` above, and nobody got it.
+            drop(unsafe { Arc::from_raw(data.cast::<T::Data>()) })
+        })?;
+
+        // SAFETY: The disk is valid, and nobody else knows of it.
+        let raw = unsafe { &mut *disk };
+        raw.fops = &Self::FOPS;
+        raw.private_data = data;
+        raw.major = numbers.major as c_int;
+        raw.first_minor = numbers.first_minor as c_int;
+        raw.minors = numbers.minors as c_int;
+
+        // INVARIANT: By the calls and assignments above.
+        let this = Self {
+            // SAFETY: A successful `__blk_mq_alloc_disk()` does not return null.
+            disk: unsafe { NonNull::new_unchecked(disk) },
+            live: AtomicFlag::new(false),
+            tags,
+        };
+
+        let name = name.to_bytes_with_nul();
+        raw.disk_name
+            .get_mut(..name.len())
+            .ok_or(EINVAL)?
+            .copy_from_slice(name);
+
+        Ok(this)
+    }
+
+    fn queue(&self) -> *mut bindings::request_queue {
+        // SAFETY: By the type invariant the disk is valid; it keeps its queue.
+        unsafe { (*self.disk.as_ptr()).queue }
+    }
+
+    fn kobj(&self) -> *mut bindings::kobject {
+        // SAFETY: By the type invariant the disk is valid, and `part0` lives as long as it does.
+        unsafe { &raw mut (*(*self.disk.as_ptr()).part0).bd_device.kobj }
+    }
+
+    /// The disk's name.
+    pub fn name(&self) -> &CStr {
+        // SAFETY: By the type invariant the disk is valid. `new()` has set the name, which ends
+        // with a NUL and never changes.
+        unsafe { CStr::from_char_ptr((*self.disk.as_ptr()).disk_name.as_ptr()) }
+    }
+
+    /// The capacity in sectors of 512 bytes.
+    pub fn capacity(&self) -> u64 {
+        // SAFETY: By the type invariant the disk is valid, and `part0` lives as long as it does.
+        unsafe { (*(*self.disk.as_ptr()).part0).bd_nr_sectors }
+    }
+
+    /// The logical block size in bytes.
+    pub fn logical_block_size(&self) -> u32 {
+        // SAFETY: By the type invariant the queue is valid.
+        unsafe { (*self.queue()).limits.logical_block_size }
+    }
+
+    /// Makes the disk read-only.
+    pub fn set_read_only(&self) {
+        // SAFETY: By the type invariant the disk is valid.
+        unsafe { bindings::set_disk_ro(self.disk.as_ptr(), true) };
+    }
+
+    /// Sets the capacity in sectors of 512 bytes. Users of a disk that they see are told with an
+    /// uevent if it changed.
+    pub fn set_capacity(&self, sectors: u64) {
+        // SAFETY: By the type invariant the disk is valid.
+        unsafe { bindings::set_capacity_and_notify(self.disk.as_ptr(), sectors) };
+    }
+
+    /// Adds the disk to the system, with the attributes of `group`: I/O begins.
+    ///
+    /// # Errors
+    ///
+    /// Those of the C function, `EEXIST` for a name in use among them. A disk can be added once.
+    pub fn add(
+        &self,
+        parent: &device::Device<device::Bound>,
+        group: &'static Group<T::Data>,
+    ) -> Result {
+        // SAFETY: By the type invariant the disk is valid.
+        if unsafe { (*self.disk.as_ptr()).state } & ADDED != 0 || self.live.xchg(true, Full) {
+            return Err(EBUSY);
+        }
+
+        // SAFETY: The disk is valid and was not added. `device::Device` is a transparent wrapper
+        // of `struct device`. The attributes take the `T::Data` that is the disk's private data.
+        to_result(unsafe {
+            bindings::device_add_disk(
+                core::ptr::from_ref(parent).cast_mut().cast(),
+                self.disk.as_ptr(),
+                group.as_raw(),
+            )
+        })
+        .inspect_err(|_| self.live.store(false, kernel::sync::atomic::Release))
+    }
+
+    /// Takes the disk away from its users, and waits for all I/O and all access to attributes to
+    /// end. Does nothing if users do not see it.
+    pub fn remove(&self) {
+        if self.live.xchg(false, Full) {
+            // SAFETY: By the type invariant the disk was added and not removed since.
+            unsafe { bindings::del_gendisk(self.disk.as_ptr()) };
+        }
+    }
+
+    /// Changes limits of the disk in use. Waits until no request is in flight, and holds new ones
+    /// back as long as that takes.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the new limits contradict each other; nothing changed then.
+    pub fn update_limits(&self, change: impl FnOnce(&mut Limits)) -> Result {
+        let mut limits = Limits::default();
+
+        // SAFETY: The queue is valid. The call takes a lock that the one below gives back.
+        unsafe { bindings::queue_limits_start_update(self.queue(), limits.as_mut()) };
+
+        change(&mut limits);
+
+        // SAFETY: The limits come from the start of the update just above.
+        to_result(unsafe {
+            bindings::queue_limits_commit_update_frozen(self.queue(), limits.as_mut())
+        })
+    }
+
+    /// Waits until every request that is in flight now has ended.
+    pub fn drain(&self) {
+        // SAFETY: The queue is valid; it is frozen and unfrozen in pairs, by one thread.
+        unsafe {
+            let flags = bindings::blk_mq_freeze_queue(self.queue());
+            bindings::blk_mq_unfreeze_queue(self.queue(), flags);
+        }
+    }
+
+    /// Runs the queues that [`HwQueue::stop`](super::mq::HwQueue::stop) has stopped, at once, but
+    /// not in this context, which may be atomic.
+    pub fn restart_queues(&self) {
+        // SAFETY: The queue is valid.
+        unsafe { bindings::blk_mq_start_stopped_hw_queues(self.queue(), true) };
+    }
+
+    /// Wakes up who polls the attribute of this name.
+    pub fn notify(&self, attribute: &CStr) {
+        // SAFETY: The kobject is valid, and the name a C string.
+        unsafe {
+            bindings::sysfs_notify(self.kobj(), core::ptr::null(), attribute.as_char_ptr());
+        }
+    }
+
+    /// Sends a `change` uevent.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; none of the receivers' failures.
+    pub fn uevent(&self) -> Result {
+        // SAFETY: The kobject is valid.
+        to_result(unsafe {
+            bindings::kobject_uevent(self.kobj(), bindings::kobject_action_KOBJ_CHANGE)
+        })
+    }
+
+    extern "C" fn free_disk(disk: *mut bindings::gendisk) {
+        // SAFETY: By the type invariant the private data is a reference of the disk's own. The
+        // block layer calls this once, for a disk that was added, when nobody uses it any more.
+        drop(unsafe { Arc::from_raw((*disk).private_data.cast::<T::Data>()) });
+    }
+}
+
+impl<T: Operations> Drop for Disk<T> {
+    fn drop(&mut self) {
+        self.remove();
+
+        let disk = self.disk.as_ptr();
+
+        // SAFETY: By the type invariant the disk is valid, and this is the reference that
+        // `__blk_mq_alloc_disk()` gave. A disk that was never added has no other, and for it
+        // `free_disk()` is not called. `tags`, which freeing it needs, is dropped later.
+        unsafe {
+            let added = (*disk).state & ADDED != 0;
+            let data = (*disk).private_data.cast::<T::Data>();
+
+            bindings::put_disk(disk);
+            if !added {
+                drop(Arc::from_raw(data));
+            }
+        }
+
+        let _ = &self.tags;
+    }
+}

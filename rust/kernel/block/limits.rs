@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Limits of a disk's queue.
+//!
+//! C header: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
+
+use crate::bindings;
+use kernel::block::SECTOR_SIZE;
+
+/// The limits of a queue, and the features of the disk: `struct queue_limits`.
+///
+/// What contradicts itself is refused where limits are applied.
+#[repr(transparent)]
+pub struct Limits(bindings::queue_limits);
+
+impl Default for Limits {
+    /// A rotational disk of blocks of 512 bytes; every other limit is the block layer's default.
+    fn default() -> Self {
+        Self(bindings::queue_limits {
+            features: bindings::BLK_FEAT_ROTATIONAL,
+            logical_block_size: SECTOR_SIZE,
+            ..Default::default()
+        })
+    }
+}
+
+impl Limits {
+    pub(crate) fn as_mut(&mut self) -> &mut bindings::queue_limits {
+        &mut self.0
+    }
+
+    /// Whether flushes reach the driver, because the disk has a volatile cache.
+    ///
+    /// To have one also overrules a user who has turned flushes off in `queue/write_cache`.
+    pub fn set_write_cache(&mut self, on: bool) {
+        if on {
+            self.0.features |= bindings::BLK_FEAT_WRITE_CACHE;
+            self.0.flags &= !bindings::BLK_FLAG_WRITE_CACHE_DISABLED;
+        } else {
+            self.0.features &= !bindings::BLK_FEAT_WRITE_CACHE;
+        }
+    }
+
+    /// The most segments of a request, and the longest of them in bytes.
+    pub fn set_segments(&mut self, most: u16, longest: u32) {
+        self.0.max_segments = most;
+        self.0.max_segment_size = longest;
+        self.0.max_hw_sectors = u32::MAX;
+    }
+
+    /// The logical block size in bytes.
+    pub fn set_logical_block_size(&mut self, bytes: u32) {
+        self.0.logical_block_size = bytes;
+    }
+
+    /// The logical block size in bytes.
+    pub fn logical_block_size(&self) -> u32 {
+        self.0.logical_block_size
+    }
+
+    /// The physical block size in bytes.
+    pub fn set_physical_block_size(&mut self, bytes: u32) {
+        self.0.physical_block_size = bytes;
+    }
+
+    /// The offset of the first aligned block in bytes.
+    pub fn set_alignment_offset(&mut self, bytes: u32) {
+        self.0.alignment_offset = bytes;
+    }
+
+    /// The smallest I/O without a penalty in bytes.
+    pub fn set_io_min(&mut self, bytes: u32) {
+        self.0.io_min = bytes;
+    }
+
+    /// The best size of sustained I/O in bytes.
+    pub fn set_io_opt(&mut self, bytes: u32) {
+        self.0.io_opt = bytes;
+    }
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The multi-queue interface to drivers.
+//!
+//! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)
+
+use super::request::{Request, Status};
+use crate::bindings;
+use core::{marker::PhantomData, ptr::NonNull};
+use kernel::{
+    device,
+    error::to_result,
+    prelude::*,
+    sync::aref::ARef,
+    types::Opaque,
+    ModuleMetadata, //
+};
+
+/// The number of hardware queues that are worth having: at most `most`, and no more than CPUs.
+pub fn possible_queues(most: u32) -> u32 {
+    // SAFETY: The function has no requirements.
+    unsafe { bindings::blk_mq_num_possible_queues(most) }
+}
+
+/// A request that the driver could not pass on, and what to tell the block layer.
+pub type Rejected<T> = (Request<T>, Status);
+
+/// What a block driver does for the block layer.
+pub trait Operations: Sized + Send + Sync + 'static {
+    /// The driver's module, which stays as long as its disks are open.
+    type Module: ModuleMetadata;
+
+    /// What each request carries for the driver. Made once for each, not anew for each use.
+    type RequestData: Default + Send;
+
+    /// What the disk's queues and attributes share.
+    type Data: Send + Sync;
+
+    /// Passes a request on to the device.
+    ///
+    /// Unless `last` is set more requests follow at once, so that the device may be told of all
+    /// together: by the last one, or by [`Self::commit_rqs`] if that does not come.
+    ///
+    /// # Errors
+    ///
+    /// Gives back the request with what hinders it. The block layer tries again later if that is
+    /// [`Status::RESOURCE`] or [`Status::DEV_RESOURCE`], and ends it otherwise.
+    fn queue_rq(
+        data: &Self::Data,
+        hw: HwQueue<'_>,
+        rq: Request<Self>,
+        last: bool,
+    ) -> Result<(), Rejected<Self>>;
+
+    /// Tells the device of requests that were queued without `last`.
+    fn commit_rqs(data: &Self::Data, hw: HwQueue<'_>);
+
+    /// Ends a request that the device has answered.
+    fn complete(rq: Request<Self>);
+}
+
+/// A hardware queue, as an operation of the driver sees it.
+///
+/// # Invariants
+///
+/// The pointer is valid for `'a`.
+#[derive(Clone, Copy)]
+pub struct HwQueue<'a>(
+    NonNull<bindings::blk_mq_hw_ctx>,
+    PhantomData<&'a bindings::blk_mq_hw_ctx>,
+);
+
+impl HwQueue<'_> {
+    /// The index of the queue.
+    #[inline]
+    pub fn index(&self) -> usize {
+        // SAFETY: By the type invariant the queue is valid.
+        unsafe { (*self.0.as_ptr()).queue_num as usize }
+    }
+
+    /// Takes no more requests until
+    /// [`restart_queues`](super::disk::GenDisk::restart_queues).
+    pub fn stop(&self) {
+        // SAFETY: By the type invariant the queue is valid.
+        unsafe { bindings::blk_mq_stop_hw_queue(self.0.as_ptr()) };
+    }
+}
+
+/// The requests that disks of `T` have.
+///
+/// # Invariants
+///
+/// `inner` is a tag set that `blk_mq_alloc_tag_set()` has set up.
+#[pin_data(PinnedDrop)]
+pub struct TagSet<T: Operations> {
+    #[pin]
+    inner: Opaque<bindings::blk_mq_tag_set>,
+    /// Whose interrupts the queues are mapped by.
+    dev: ARef<device::Device>,
+    _ops: PhantomData<T>,
+}
+
+// SAFETY: A tag set may be used and freed by any thread.
+unsafe impl<T: Operations> Send for TagSet<T> {}
+
+// SAFETY: Nothing of a tag set can be changed through a shared reference.
+unsafe impl<T: Operations> Sync for TagSet<T> {}
+
+impl<T: Operations> TagSet<T> {
+    /// Makes requests for `queues` hardware queues of `depth` requests each. CPUs use the queues
+    /// by the affinity of the interrupts of `dev`, which has one for each.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EINVAL` if the depth is zero or too large.
+    pub fn new(
+        dev: &device::Device<device::Bound>,
+        queues: u32,
+        depth: u32,
+    ) -> impl PinInit<Self, Error> {
+        let dev: ARef<device::Device> = dev.into();
+        let raw: *const device::Device = &*dev;
+
+        try_pin_init!(Self {
+            dev,
+            inner <- Opaque::try_ffi_init(move |set: *mut bindings::blk_mq_tag_set| {
+                // SAFETY: `set` is valid for writes. `device::Device` is a transparent wrapper of
+                // `struct device`, and `self` has a reference to it.
+                unsafe {
+                    set.write(bindings::blk_mq_tag_set {
+                        ops: &Vtable::<T>::VALUE,
+                        nr_hw_queues: queues,
+                        nr_maps: 1,
+                        queue_depth: depth,
+                        numa_node: bindings::NUMA_NO_NODE,
+                        cmd_size: u32::try_from(size_of::<T::RequestData>())?,
+                        driver_data: raw.cast_mut().cast(),
+                        ..Default::default()
+                    })
+                };
+
+                // SAFETY: `set` has just been initialized; it stays where it is.
+                to_result(unsafe { bindings::blk_mq_alloc_tag_set(set) })
+            }),
+            _ops: PhantomData,
+        })
+    }
+
+    pub(crate) fn as_raw(&self) -> *mut bindings::blk_mq_tag_set {
+        self.inner.get()
+    }
+}
+
+#[pinned_drop]
+impl<T: Operations> PinnedDrop for TagSet<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the type invariant the tag set was set up. Disks hold references to `self`,
+        // so that none uses it any more.
+        unsafe { bindings::blk_mq_free_tag_set(self.inner.get()) };
+    }
+}
+
+/// The callbacks of `T` for C.
+struct Vtable<T>(PhantomData<T>);
+
+impl<T: Operations> Vtable<T> {
+    const VALUE: bindings::blk_mq_ops = bindings::blk_mq_ops {
+        queue_rq: Some(Self::queue_rq),
+        commit_rqs: Some(Self::commit_rqs),
+        complete: Some(Self::complete),
+        init_request: Some(Self::init_request),
+        exit_request: Some(Self::exit_request),
+        map_queues: Some(Self::map_queues),
+        ..pin_init::zeroed()
+    };
+
+    /// What the callbacks get for a hardware queue.
+    ///
+    /// # Safety
+    ///
+    /// `hctx` must be a valid hardware queue of a disk of `T` for `'a`.
+    #[inline]
+    unsafe fn borrow<'a>(hctx: *mut bindings::blk_mq_hw_ctx) -> (&'a T::Data, HwQueue<'a>) {
+        // SAFETY: By the requirement of this function. A disk of `T` has a `T::Data` for the data
+        // of its queue, which is dropped only after its queues are dead.
+        unsafe {
+            (
+                &*(*(*hctx).queue).queuedata.cast::<T::Data>(),
+                // INVARIANT: By the requirement of this function.
+                HwQueue(NonNull::new_unchecked(hctx), PhantomData),
+            )
+        }
+    }
+
+    extern "C" fn queue_rq(
+        hctx: *mut bindings::blk_mq_hw_ctx,
+        bd: *const bindings::blk_mq_queue_data,
+    ) -> bindings::blk_status_t {
+        // SAFETY: The block layer passes a valid hardware queue, and a request that is ours now.
+        let ((data, hw), rq, last) = unsafe {
+            (
+                Self::borrow(hctx),
+                Request::from_raw(NonNull::new_unchecked((*bd).rq)),
+                (*bd).last,
+            )
+        };
+
+        match T::queue_rq(data, hw, rq, last) {
+            Ok(()) => Status::OK.into_raw(),
+            Err((rq, status)) => {
+                // The status gives the request back.
+                let _ = rq.leak();
+                status.into_raw()
+            }
+        }
+    }
+
+    extern "C" fn commit_rqs(hctx: *mut bindings::blk_mq_hw_ctx) {
+        // SAFETY: The block layer passes a valid hardware queue.
+        let (data, hw) = unsafe { Self::borrow(hctx) };
+
+        T::commit_rqs(data, hw);
+    }
+
+    extern "C" fn complete(rq: *mut bindings::request) {
+        // SAFETY: The block layer passes a request that `Request::complete()` gave to it.
+        T::complete(unsafe { Request::from_raw(NonNull::new_unchecked(rq)) });
+    }
+
+    extern "C" fn init_request(
+        _set: *mut bindings::blk_mq_tag_set,
+        rq: *mut bindings::request,
+        _hctx_idx: c_uint,
+        _numa_node: c_int,
+    ) -> c_int {
+        // SAFETY: The block layer passes a valid request with a private area of the size that the
+        // tag set asked for; it is aligned for pointers.
+        unsafe {
+            Request::<T>::data_ptr(NonNull::new_unchecked(rq)).write(T::RequestData::default())
+        };
+
+        const { assert!(align_of::<T::RequestData>() <= align_of::<bindings::request>()) };
+        0
+    }
+
+    extern "C" fn exit_request(
+        _set: *mut bindings::blk_mq_tag_set,
+        rq: *mut bindings::request,
+        _hctx_idx: c_uint,
+    ) {
+        // SAFETY: The block layer passes a request that `init_request` has initialized, for the
+        // last time.
+        unsafe { Request::<T>::data_ptr(NonNull::new_unchecked(rq)).drop_in_place() };
+    }
+
+    extern "C" fn map_queues(set: *mut bindings::blk_mq_tag_set) {
+        // SAFETY: `TagSet::new()` set the number of queues and a device of which it has a
+        // reference; there is one map.
+        unsafe {
+            let map = &mut (*set).map[0];
+
+            map.nr_queues = (*set).nr_hw_queues;
+            map.queue_offset = 0;
+            bindings::blk_mq_map_hw_queues(map, (*set).driver_data.cast(), 0);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Requests of the block layer.
+//!
+//! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)
+
+use super::mq::Operations;
+use crate::bindings;
+use core::{marker::PhantomData, ptr::NonNull};
+use kernel::block::SECTOR_SHIFT;
+
+/// What the block layer is told of a request: `blk_status_t`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Status(bindings::blk_status_t);
+
+impl Status {
+    /// Done.
+    pub const OK: Self = Self(bindings::BLK_STS_OK as bindings::blk_status_t);
+    /// The operation is not supported.
+    pub const NOTSUPP: Self = Self(bindings::BLK_STS_NOTSUPP);
+    /// Failed.
+    pub const IOERR: Self = Self(bindings::BLK_STS_IOERR);
+    /// The guest is short of something: try again after a while.
+    pub const RESOURCE: Self = Self(bindings::BLK_STS_RESOURCE);
+    /// The device is busy: the driver runs the queue again when it is not.
+    pub const DEV_RESOURCE: Self = Self(bindings::BLK_STS_DEV_RESOURCE);
+
+    pub(crate) fn into_raw(self) -> bindings::blk_status_t {
+        self.0
+    }
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    /// Read.
+    Read,
+    /// Write.
+    Write,
+    /// Bring completed writes to stable storage.
+    Flush,
+    /// An operation without a name here.
+    Other,
+}
+
+/// Where the data of a request goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// There is none.
+    None,
+    /// From memory to the device.
+    ToDevice,
+    /// From the device to memory.
+    FromDevice,
+}
+
+/// A request that the driver has.
+///
+/// There is only one such value for a request at a time. The driver gives it up by [`Self::end`],
+/// by returning it to the block layer, or to a virtqueue for as long as the device has it. One that
+/// is merely dropped never ends.
+///
+/// # Invariants
+///
+/// The pointer is a valid `struct request` that the block layer gave to the driver, and whose
+/// private area is an initialized `T::RequestData`.
+#[must_use = "a request that is dropped never ends"]
+pub struct Request<T: Operations>(NonNull<bindings::request>, PhantomData<T>);
+
+// SAFETY: A request may be used and ended by any thread; its data is `Send`.
+unsafe impl<T: Operations> Send for Request<T> {}
+
+impl<T: Operations> Request<T> {
+    /// Takes a request from the block layer.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` must be a valid request of a queue of `T` that nobody else has: the block layer gives
+    /// it to the driver just now, or it comes from [`Self::leak`].
+    #[inline]
+    pub(crate) unsafe fn from_raw(ptr: NonNull<bindings::request>) -> Self {
+        // INVARIANT: By the requirement of this function; `init_request` of `T`'s operations has
+        // initialized the private area of every request.
+        Self(ptr, PhantomData)
+    }
+
+    /// Gives the request up without ending it.
+    #[inline]
+    pub(crate) fn leak(self) -> NonNull<bindings::request> {
+        self.0
+    }
+
+    pub(crate) fn as_raw(&self) -> *mut bindings::request {
+        self.0.as_ptr()
+    }
+
+    /// The private area of a request, which follows it in memory: `blk_mq_rq_to_pdu()`.
+    #[inline]
+    pub(crate) fn data_ptr(ptr: NonNull<bindings::request>) -> *mut T::RequestData {
+        ptr.as_ptr().wrapping_add(1).cast()
+    }
+
+    /// The driver's data of the request.
+    #[inline]
+    pub fn data(&self) -> &T::RequestData {
+        // SAFETY: By the type invariant the data is initialized, and only this value reaches it.
+        unsafe { &*Self::data_ptr(self.0) }
+    }
+
+    #[inline]
+    pub(crate) fn data_mut(&mut self) -> &mut T::RequestData {
+        // SAFETY: As in `data()`.
+        unsafe { &mut *Self::data_ptr(self.0) }
+    }
+
+    #[inline]
+    fn raw_op(&self) -> u32 {
+        // SAFETY: By the type invariant the request is valid. The operation is in the low byte.
+        unsafe { (*self.as_raw()).cmd_flags & 0xff }
+    }
+
+    /// What is asked for.
+    #[inline]
+    pub fn op(&self) -> Op {
+        match self.raw_op() {
+            bindings::req_op_REQ_OP_READ => Op::Read,
+            bindings::req_op_REQ_OP_WRITE => Op::Write,
+            bindings::req_op_REQ_OP_FLUSH => Op::Flush,
+            _ => Op::Other,
+        }
+    }
+
+    /// Where the data goes: an odd operation writes, as the C header has it.
+    #[inline]
+    pub fn direction(&self) -> Direction {
+        if self.raw_op() & 1 != 0 {
+            Direction::ToDevice
+        } else {
+            Direction::FromDevice
+        }
+    }
+
+    /// The first sector, in units of 512 bytes.
+    #[inline]
+    pub fn sector(&self) -> u64 {
+        // SAFETY: By the type invariant the request is valid.
+        unsafe { (*self.as_raw()).__sector }
+    }
+
+    /// The length of the data in bytes.
+    #[inline]
+    pub fn len(&self) -> u32 {
+        // SAFETY: By the type invariant the request is valid.
+        unsafe { (*self.as_raw()).__data_len }
+    }
+
+    /// Whether the request has no data.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() >> SECTOR_SHIFT == 0
+    }
+
+    /// The I/O priority, `ioprio` of the request's first bio.
+    #[inline]
+    pub fn ioprio(&self) -> u16 {
+        // SAFETY: By the type invariant the request is valid, and so are its bios while it is not
+        // ended.
+        unsafe { (*self.as_raw()).bio.as_ref() }.map_or(0, |bio| bio.bi_ioprio)
+    }
+
+    /// The number of segments of the data.
+    #[inline]
+    pub fn segments(&self) -> u16 {
+        // SAFETY: By the type invariant the request is valid.
+        unsafe { (*self.as_raw()).nr_phys_segments }
+    }
+
+    /// Tells the block layer that the device is about to get the request.
+    #[inline]
+    pub fn start(&mut self) {
+        // SAFETY: By the type invariant the request is valid and ours.
+        unsafe { bindings::blk_mq_start_request(self.as_raw()) };
+    }
+
+    /// The device has answered: has [`Operations::complete`] called, on the CPU that sent the
+    /// request if that is wanted.
+    #[inline]
+    pub fn complete(self) {
+        // SAFETY: The request is valid and ours; it is given to the block layer, which gives it
+        // to `complete`.
+        unsafe { bindings::blk_mq_complete_request(self.leak().as_ptr()) };
+    }
+
+    /// Ends the request.
+    #[inline]
+    pub fn end(self, status: Status) {
+        // SAFETY: The request is valid and ours; it is given back to the block layer.
+        unsafe { bindings::blk_mq_end_request(self.leak().as_ptr(), status.into_raw()) };
+    }
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Abstractions for the virtio bus.
+//!
+//! A driver implements [`Driver`] and registers it through [`Adapter`]. It talks to its device by
+//! the [configuration space](config) and by [virtqueues](queue).
+//!
+//! C header: [`include/linux/virtio.h`](srctree/include/linux/virtio.h)
+
+pub mod blk;
+pub mod chain;
+pub mod command;
+pub mod config;
+mod dev;
+pub mod queue;
+
+pub use dev::{Device, Endian};
+
+use crate::bindings;
+use kernel::{
+    device,
+    device_id::{IdTable as DeviceIdTable, RawDeviceId},
+    driver,
+    error::{from_result, to_result},
+    prelude::*,
+    types::Opaque,
+    ThisModule, //
+};
+
+/// Identifies the devices that a driver serves.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct DeviceId(bindings::virtio_device_id);
+
+impl DeviceId {
+    /// Every device of the given virtio device type, whoever made it.
+    ///
+    /// The types are listed in section 5 of the virtio specification; see [`blk::DEVICE_ID`].
+    pub const fn from_type(device: u32) -> Self {
+        Self(bindings::virtio_device_id {
+            device,
+            vendor: bindings::VIRTIO_DEV_ANY_ID,
+        })
+    }
+}
+
+// SAFETY: `DeviceId` is a transparent wrapper of `virtio_device_id` without further invariants.
+unsafe impl RawDeviceId for DeviceId {
+    type RawType = bindings::virtio_device_id;
+}
+
+/// Table of device ids of a virtio driver.
+pub type IdTable = &'static dyn DeviceIdTable<DeviceId, ()>;
+
+/// Creates an [`IdTable`] together with the aliases by which the module is found.
+#[macro_export]
+macro_rules! virtio_device_table {
+    ($table:ident, [$($id:expr),* $(,)?]) => {
+        ::kernel::module_device_table!(
+            "virtio", $crate::virtio::DeviceId, $table, @none, [$($id),*]
+        );
+    };
+}
+
+/// A virtio driver.
+pub trait Driver {
+    /// The driver's private data of a bound device.
+    type Data<'bound>: Send + Sync + 'bound;
+
+    /// The devices that the driver serves.
+    const ID_TABLE: IdTable;
+
+    /// The feature bits that the driver understands.
+    const FEATURES: &'static [u32];
+
+    /// Those that it understands from a legacy device, section 6.3 of the virtio specification.
+    const FEATURES_LEGACY: &'static [u32];
+
+    /// Binds a device.
+    ///
+    /// Features have been negotiated, no virtqueue exists, and the device is not ready yet:
+    /// [`queue::Running::ready`] makes it so.
+    fn probe<'bound>(
+        dev: &'bound Device<device::Core<'_>>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound;
+
+    /// Unbinds a device.
+    ///
+    /// The driver ends all use of the device here. When it returns the device is reset; then the
+    /// driver's data is dropped.
+    fn unbind<'bound>(dev: &'bound Device<device::Core<'_>>, data: Pin<&Self::Data<'bound>>);
+
+    /// The device changed its configuration space.
+    ///
+    /// Called in interrupt context, and only between the end of `probe` and `unbind`.
+    fn config_changed<'bound>(dev: &'bound Device<device::Bound>, data: Pin<&Self::Data<'bound>>);
+}
+
+/// Connects a [`Driver`] with the bus.
+pub struct Adapter<T: Driver>(T);
+
+// SAFETY:
+// - `bindings::virtio_driver` is a C type declared as `repr(C)`.
+// - `T::Data` is the type of the driver's device private data.
+// - `struct virtio_driver` embeds a `struct device_driver` at `DEVICE_DRIVER_OFFSET`.
+unsafe impl<T: Driver> driver::DriverLayout for Adapter<T> {
+    type DriverType = bindings::virtio_driver;
+    type DriverData<'bound> = T::Data<'bound>;
+    const DEVICE_DRIVER_OFFSET: usize = core::mem::offset_of!(Self::DriverType, driver);
+}
+
+// SAFETY: `unregister_virtio_driver()` is valid for what `__register_virtio_driver()` registered.
+unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
+    unsafe fn register(
+        vdrv: &Opaque<Self::DriverType>,
+        name: &'static CStr,
+        module: &'static ThisModule,
+    ) -> Result {
+        // SAFETY: The driver structure is not registered yet, nobody else has access to it.
+        let drv = unsafe { &mut *vdrv.get() };
+
+        drv.driver.name = name.as_char_ptr();
+        drv.id_table = T::ID_TABLE.as_ptr();
+        drv.feature_table = T::FEATURES.as_ptr();
+        drv.feature_table_size = u32::try_from(T::FEATURES.len())?;
+        drv.feature_table_legacy = T::FEATURES_LEGACY.as_ptr();
+        drv.feature_table_size_legacy = u32::try_from(T::FEATURES_LEGACY.len())?;
+        drv.probe = Some(Self::probe_callback);
+        drv.remove = Some(Self::remove_callback);
+        drv.config_changed = Some(Self::config_changed_callback);
+
+        // SAFETY: `vdrv` is a valid driver structure which stays pinned until `unregister()`.
+        to_result(unsafe { bindings::__register_virtio_driver(vdrv.get(), module.as_ptr()) })
+    }
+
+    unsafe fn unregister(vdrv: &Opaque<Self::DriverType>) {
+        // SAFETY: The driver was registered by `register()`.
+        unsafe { bindings::unregister_virtio_driver(vdrv.get()) }
+    }
+}
+
+impl<T: Driver> Adapter<T> {
+    extern "C" fn probe_callback(vdev: *mut bindings::virtio_device) -> c_int {
+        // SAFETY: The bus calls `probe` with a valid device that is being bound to this driver.
+        let dev = unsafe { Device::<device::CoreInternal<'_>>::from_raw(vdev) };
+
+        from_result(|| {
+            dev.as_ref().set_drvdata(T::probe(dev))?;
+            Ok(0)
+        })
+    }
+
+    extern "C" fn remove_callback(vdev: *mut bindings::virtio_device) {
+        // SAFETY: The bus calls `remove` with a valid device that is bound to this driver.
+        let dev = unsafe { Device::<device::CoreInternal<'_>>::from_raw(vdev) };
+
+        // SAFETY: `remove` follows a successful `probe`, which stored a `T::Data`.
+        let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+
+        T::unbind(dev, data);
+
+        // The bus wants to see the device reset when `remove` returns, and the data, which has
+        // the virtqueues, is dropped only after that.
+        dev.reset();
+    }
+
+    extern "C" fn config_changed_callback(vdev: *mut bindings::virtio_device) {
+        // SAFETY: The bus calls `config_changed` with a valid device that is bound to this driver,
+        // and not before `probe` or after `remove`: see virtio_config_core_enable().
+        let dev = unsafe { Device::<device::CoreInternal<'_>>::from_raw(vdev) };
+
+        // SAFETY: A successful `probe` has stored a `T::Data`.
+        let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+
+        T::config_changed(dev, data);
+    }
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a virtio block device and its driver agree on, section 5.2 of the virtio specification.
+//!
+//! C headers: [`include/uapi/linux/virtio_blk.h`](srctree/include/uapi/linux/virtio_blk.h) and
+//! `include/uapi/linux/virtio_blk_wce.h`.
+
+use super::{config::Field, Endian};
+use crate::bindings;
+use core::mem::offset_of;
+use kernel::transmute::AsBytes;
+
+/// Device type of a block device.
+pub const DEVICE_ID: u32 = bindings::VIRTIO_ID_BLOCK;
+
+/// Feature bits.
+pub mod feature {
+    pub use crate::bindings::{
+        VIRTIO_BLK_F_BLK_SIZE as BLK_SIZE, VIRTIO_BLK_F_CONFIG_WCE as CONFIG_WCE,
+        VIRTIO_BLK_F_FLUSH as FLUSH, VIRTIO_BLK_F_MQ as MQ, VIRTIO_BLK_F_RO as RO,
+        VIRTIO_BLK_F_SEG_MAX as SEG_MAX, VIRTIO_BLK_F_SET_WCE as SET_WCE,
+        VIRTIO_BLK_F_SIZE_MAX as SIZE_MAX, VIRTIO_BLK_F_TOPOLOGY as TOPOLOGY,
+        VIRTIO_RING_F_INDIRECT_DESC as RING_INDIRECT_DESC,
+    };
+}
+
+/// Request types.
+pub mod request {
+    pub use crate::bindings::{
+        VIRTIO_BLK_T_FLUSH as FLUSH, VIRTIO_BLK_T_GET_ID as GET_ID, VIRTIO_BLK_T_IN as IN,
+        VIRTIO_BLK_T_OUT as OUT, VIRTIO_BLK_T_SET_WCE as SET_WCE,
+    };
+}
+
+/// Values of a request's status byte.
+pub mod status {
+    use crate::bindings;
+
+    /// The device has done what was asked.
+    pub const OK: u8 = bindings::VIRTIO_BLK_S_OK as u8;
+    /// The device failed.
+    pub const IOERR: u8 = bindings::VIRTIO_BLK_S_IOERR as u8;
+    /// The device does not know the request.
+    pub const UNSUPP: u8 = bindings::VIRTIO_BLK_S_UNSUPP as u8;
+}
+
+/// Values of [`config::WCE`] and of the payload of a [`request::SET_WCE`].
+pub mod wce {
+    use crate::bindings;
+
+    /// Completed writes are on stable storage.
+    pub const WRITETHROUGH: u8 = bindings::VIRTIO_BLK_WCE_WRITETHROUGH as u8;
+    /// Completed writes may be lost until a flush.
+    pub const WRITEBACK: u8 = bindings::VIRTIO_BLK_WCE_WRITEBACK as u8;
+}
+
+/// The fields of `struct virtio_blk_config`.
+pub mod config {
+    use super::{bindings::virtio_blk_config, offset_of, Field};
+
+    macro_rules! fields {
+        ($($(#[$doc:meta])* $name:ident: $ty:ty = $field:ident;)*) => {
+            $(
+                $(#[$doc])*
+                pub const $name: Field<$ty> = Field::new(offset_of!(virtio_blk_config, $field));
+            )*
+        };
+    }
+
+    fields! {
+        /// Capacity in sectors of 512 bytes.
+        CAPACITY: u64 = capacity;
+        /// Largest segment in bytes; with [`SIZE_MAX`](super::feature::SIZE_MAX).
+        SIZE_MAX: u32 = size_max;
+        /// Most segments of a request; with [`SEG_MAX`](super::feature::SEG_MAX).
+        SEG_MAX: u32 = seg_max;
+        /// Logical block size in bytes; with [`BLK_SIZE`](super::feature::BLK_SIZE).
+        BLK_SIZE: u32 = blk_size;
+        /// Logarithm of the logical blocks of a physical block; with
+        /// [`TOPOLOGY`](super::feature::TOPOLOGY), as the following ones.
+        PHYSICAL_BLOCK_EXP: u8 = physical_block_exp;
+        /// Offset of the first aligned logical block, in logical blocks.
+        ALIGNMENT_OFFSET: u8 = alignment_offset;
+        /// Smallest I/O without a penalty, in logical blocks.
+        MIN_IO_SIZE: u16 = min_io_size;
+        /// Best size of sustained I/O, in logical blocks.
+        OPT_IO_SIZE: u32 = opt_io_size;
+        /// The cache mode, a value of [`wce`](super::wce); with
+        /// [`CONFIG_WCE`](super::feature::CONFIG_WCE) or [`SET_WCE`](super::feature::SET_WCE).
+        WCE: u8 = wce;
+        /// Number of request virtqueues; with [`MQ`](super::feature::MQ).
+        NUM_QUEUES: u16 = num_queues;
+    }
+}
+
+/// The header of a request, `struct virtio_blk_outhdr`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Header {
+    kind: u32,
+    ioprio: u32,
+    sector: u64,
+}
+
+impl Header {
+    /// A header of the given [type](request), in the device's byte order.
+    #[inline]
+    pub fn new(endian: Endian, kind: u32, ioprio: u16, sector: u64) -> Self {
+        Self {
+            kind: endian.u32(kind),
+            ioprio: endian.u32(ioprio.into()),
+            sector: endian.u64(sector),
+        }
+    }
+}
+
+// SAFETY: `Header` consists of integers without padding.
+unsafe impl AsBytes for Header {}

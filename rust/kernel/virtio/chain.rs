@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Block requests as buffers of a virtqueue.
+//!
+//! A [`Chain`] is what a request carries for the device: a header that the device reads, the
+//! scatterlist of the data, and the status byte that the device writes last, section 5.2.6 of the
+//! virtio specification. It lies in the private area of the request, so that nothing is allocated
+//! for a request of few segments.
+
+use super::queue::Buffer;
+use crate::{
+    bindings,
+    block::{
+        mq::Operations,
+        request::{Direction, Request}, //
+    },
+};
+use core::ptr::{null_mut, NonNull};
+use kernel::{
+    bindings::{scatterlist, sg_table},
+    prelude::*,
+    transmute::AsBytes, //
+};
+
+/// Segments for which a request has room of its own.
+const INLINE_SEGMENTS: usize = 2;
+
+/// What the status byte is before the device has written it. No status of the specification.
+pub(crate) const NO_STATUS: u8 = 0xff;
+
+/// Header, data and status of a block request.
+///
+/// # Invariants
+///
+/// `table` is empty, or was made by `sg_alloc_table_chained()` with `inline` as its first chunk.
+#[repr(C)]
+pub struct Chain<H> {
+    header: H,
+    status: u8,
+    direction: Direction,
+    table: sg_table,
+    inline: [scatterlist; INLINE_SEGMENTS],
+}
+
+// SAFETY: The pointers in it point into itself or to memory that it owns.
+unsafe impl<H: Send> Send for Chain<H> {}
+
+impl<H: Default> Default for Chain<H> {
+    fn default() -> Self {
+        // INVARIANT: An empty table.
+        Self {
+            header: H::default(),
+            status: NO_STATUS,
+            direction: Direction::None,
+            table: sg_table::default(),
+            inline: [scatterlist::default(); INLINE_SEGMENTS],
+        }
+    }
+}
+
+impl<T, H> Request<T>
+where
+    T: Operations<RequestData = Chain<H>>,
+    H: AsBytes + Send + Default,
+{
+    /// Fills the chain of the request: the header, and the scatterlist of the request's data.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is no memory for a long scatterlist; `EIO` if the data does not fit the
+    /// scatterlist.
+    #[inline]
+    pub fn map(&mut self, header: H) -> Result {
+        let segments = self.segments();
+        let direction = self.direction();
+        let rq = self.as_raw();
+        let chain = self.data_mut();
+
+        chain.header = header;
+        chain.status = NO_STATUS;
+        chain.direction = direction;
+        chain.table.nents = 0;
+        chain.table.orig_nents = 0;
+
+        if segments == 0 {
+            chain.direction = Direction::None;
+            return Ok(());
+        }
+
+        let inline = chain.inline.as_mut_ptr();
+        chain.table.sgl = inline;
+
+        // SAFETY: `table` is empty, and `inline`, which moves no more than the request does, has
+        // the elements that are said.
+        let ret = unsafe {
+            bindings::sg_alloc_table_chained(
+                &mut chain.table,
+                segments.into(),
+                inline,
+                INLINE_SEGMENTS as u32,
+            )
+        };
+        if ret != 0 {
+            chain.table.orig_nents = 0;
+            return Err(ENOMEM);
+        }
+
+        let mut last = null_mut();
+        // SAFETY: The scatterlist has room for all segments that the request has, and the driver
+        // owns the request.
+        let mapped = unsafe { bindings::__blk_rq_map_sg(rq, chain.table.sgl, &mut last) };
+
+        match u32::try_from(mapped) {
+            Ok(nents) if nents > 0 => {
+                chain.table.nents = nents;
+                Ok(())
+            }
+            _ => {
+                self.unmap();
+                Err(EIO)
+            }
+        }
+    }
+
+    /// Frees the scatterlist of the request's data.
+    #[inline]
+    pub fn unmap(&mut self) {
+        let chain = self.data_mut();
+
+        if chain.table.orig_nents != 0 {
+            // SAFETY: By the type invariant the table was made with this first chunk.
+            unsafe { bindings::sg_free_table_chained(&mut chain.table, INLINE_SEGMENTS as u32) };
+            chain.table.orig_nents = 0;
+            chain.table.nents = 0;
+        }
+    }
+
+    /// The status byte: what the device wrote, or none of the specification's values.
+    #[inline]
+    pub fn device_status(&self) -> u8 {
+        self.data().status
+    }
+}
+
+// SAFETY:
+// - The pointer is that of the C request, which the `Request` owns.
+// - The lists describe the chain in the request's private area and the request's data. Both stay
+//   until the request is ended, which takes the `Request`, and nobody accesses them without it.
+unsafe impl<T, H> Buffer for Request<T>
+where
+    T: Operations<RequestData = Chain<H>>,
+    H: AsBytes + Send + Default,
+{
+    #[inline]
+    fn into_raw(self) -> NonNull<c_void> {
+        self.leak().cast()
+    }
+
+    #[inline]
+    unsafe fn from_raw(ptr: NonNull<c_void>) -> Self {
+        // SAFETY: The pointer was that of a `Request`, which `into_raw()` gave up.
+        unsafe { Request::from_raw(ptr.cast()) }
+    }
+
+    #[inline]
+    unsafe fn with_sgs<R>(
+        ptr: NonNull<c_void>,
+        f: impl FnOnce(&mut [*mut scatterlist], u32, u32) -> R,
+    ) -> R {
+        let chain = Request::<T>::data_ptr(ptr.cast());
+        let mut header = scatterlist::default();
+        let mut status = scatterlist::default();
+
+        // SAFETY: By the requirement of this function the request is ours, and its private area is
+        // an initialized chain. Its memory is that of the page allocator, as lists need.
+        let (table, direction) = unsafe {
+            bindings::sg_init_one(
+                &mut header,
+                (&raw const (*chain).header).cast(),
+                size_of::<H>() as u32,
+            );
+            bindings::sg_init_one(&mut status, (&raw const (*chain).status).cast(), 1);
+
+            ((*chain).table.sgl, (*chain).direction)
+        };
+
+        match direction {
+            Direction::None => f(&mut [&mut header, &mut status], 1, 1),
+            Direction::ToDevice => f(&mut [&mut header, table, &mut status], 2, 1),
+            Direction::FromDevice => f(&mut [&mut header, table, &mut status], 1, 2),
+        }
+    }
+}

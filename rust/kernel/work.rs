@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The end of a work item.
+//!
+//! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
+
+use kernel::{
+    bindings,
+    sync::Arc,
+    workqueue::{HasWork, Work, WorkItem, WorkItemPointer}, //
+};
+
+/// Disables the work item of `item`, waiting for a run of it to end.
+///
+/// Afterwards it neither runs nor can be queued: [`kernel::workqueue::Queue::enqueue`] gives the
+/// item back. A driver needs it before its code or what the work uses goes away. Must be called
+/// from a context that may sleep, and not from the work item.
+pub fn disable_sync<T, const ID: u64>(item: &Arc<T>)
+where
+    T: WorkItem<ID, Pointer = Arc<T>> + HasWork<T, ID>,
+    Arc<T>: WorkItemPointer<ID>,
+{
+    let ptr = Arc::as_ptr(item).cast_mut();
+
+    // SAFETY: `item` keeps the allocation that `ptr` points to valid; only the address of the
+    // field is computed.
+    let work: *mut Work<T, ID> = unsafe { T::raw_get_work(ptr) };
+
+    // SAFETY: `work` points to a valid `Work`, whose initializer initialized the `work_struct`.
+    let pending = unsafe { bindings::disable_work_sync(Work::raw_get(work)) };
+
+    if pending {
+        // SAFETY: A pending item owns the reference that `enqueue` turned into a raw pointer.
+        // The item was taken off its queue before it ran, so that nobody else drops it.
+        drop(unsafe { Arc::from_raw(ptr) });
+    }
+}
