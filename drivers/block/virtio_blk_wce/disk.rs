@@ -144,9 +144,8 @@ impl VirtioBlk {
         self.cache.open(disk.clone());
     }
 
-    /// The disk has no users any more.
+    /// The disk has no users any more; the cache [is closed](Cache::close).
     pub(crate) fn detach_disk(&self) {
-        self.cache.close();
         for queue in self.queues.iter() {
             let disk = queue.lock().state.disk.take();
 

@@ -86,16 +86,7 @@ impl virtio::Driver for VirtioBlkDriver {
     }
 
     fn unbind<'bound>(_dev: &'bound Device<device::Core<'_>>, data: Pin<&Self::Data<'bound>>) {
-        let shared = &data.shared;
-
-        // Writers of the attribute first: removal of the disk waits for them. Then the work, which
-        // uses the disk; it may wait for I/O, which needs the device.
-        shared.cache.close();
-        work::disable_sync(shared);
-        data.disk.remove();
-
-        // The disk and what it shares refer to each other: undo that.
-        shared.detach_disk();
+        Self::take_down(&data.shared, &data.disk);
     }
 
     fn config_changed<'bound>(_dev: &'bound Device<device::Bound>, data: Pin<&Self::Data<'bound>>) {
@@ -104,6 +95,18 @@ impl virtio::Driver for VirtioBlkDriver {
 }
 
 impl VirtioBlkDriver {
+    /// Ends all use of a disk, which may have users or not.
+    fn take_down(shared: &Arc<VirtioBlk>, disk: &Disk<VirtioBlk>) {
+        // Writers of the attribute first: removal of the disk waits for them. Then the work, which
+        // uses the disk; it may wait for I/O, which needs the device.
+        shared.cache.close();
+        work::disable_sync(shared);
+        disk.remove();
+
+        // The disk and what it shares refer to each other: undo that.
+        shared.detach_disk();
+    }
+
     fn bind(dev: &Device<device::Bound>) -> Result<Bound<'_>> {
         if !dev.has_config() {
             dev_err!(dev, "no access to the configuration space\n");
@@ -130,10 +133,8 @@ impl VirtioBlkDriver {
         // The attributes are there as soon as the disk is, and I/O begins while it is added.
         shared.attach_disk(&disk);
         running.ready();
-        if let Err(err) = disk.add(dev.as_ref(), &cache_type::GROUP) {
-            shared.detach_disk();
-            return Err(err);
-        }
+        disk.add(dev.as_ref(), &cache_type::GROUP)
+            .inspect_err(|_| Self::take_down(&shared, &disk))?;
 
         Ok(Bound {
             disk,
