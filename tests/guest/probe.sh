@@ -44,8 +44,8 @@ test_first_and_last_sector()
 	[ "$(cat "$SYS/ro")" = 0 ] || skip "read-only disk"
 	size=$(blockdev --getsize64 "/dev/$DISK")
 	for offset in 0 $((size - 4096)); do
-		want OK "$(vbwtool write "/dev/$DISK" $offset 4096 $((offset + 1)))" "write at $offset"
-		want OK "$(vbwtool verify "/dev/$DISK" $offset 4096 $((offset + 1)))" "read at $offset"
+		want OK "$(vbwtool write "/dev/$DISK" "$offset" 4096 $((offset + 1)))" "write at $offset"
+		want OK "$(vbwtool verify "/dev/$DISK" "$offset" 4096 $((offset + 1)))" "read at $offset"
 	done
 }
 

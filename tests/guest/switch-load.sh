@@ -26,14 +26,14 @@ disk_busy()
 
 end_load()
 {
-	wait $load || fail "fio: $(cat /tmp/load.out)"
+	wait "$load" || fail "fio: $(cat /tmp/load.out)"
 	grep -q 'err= 0' /tmp/load.out || fail "fio: $(cat /tmp/load.out)"
 }
 
 flip()
 {
 	n=0
-	while [ $n -lt "$1" ]; do
+	while [ "$n" -lt "$1" ]; do
 		want OK "$(set_mode "write through")" "write through"
 		want OK "$(set_mode "write back")" "write back"
 		n=$((n + 1))
@@ -44,7 +44,7 @@ test_both_ways_under_load()
 {
 	start_load
 	flip 20
-	kill -0 $load || fail "the load ended before the switching did"
+	kill -0 "$load" || fail "the load ended before the switching did"
 	end_load
 	want_mode "write back"
 }
@@ -53,12 +53,12 @@ test_both_ways_under_load()
 test_two_writers()
 {
 	start_load
-	(flip 15 && echo done > /tmp/writer1) > /tmp/writer1.out 2>&1 &
+	(flip 15) > /tmp/writer1.out 2>&1 &
 	one=$!
-	(flip 15 && echo done > /tmp/writer2) > /tmp/writer2.out 2>&1 &
+	(flip 15) > /tmp/writer2.out 2>&1 &
 	two=$!
-	wait $one || fail "first writer: $(cat /tmp/writer1.out)"
-	wait $two || fail "second writer: $(cat /tmp/writer2.out)"
+	wait "$one" || fail "first writer: $(cat /tmp/writer1.out)"
+	wait "$two" || fail "second writer: $(cat /tmp/writer2.out)"
 	end_load
 	want_mode "$(mode)"
 	want "ok $(mode)" "$(status)" cache_type_status
@@ -71,7 +71,7 @@ test_readers_while_switching()
 	(flip 20) > /tmp/writer.out 2>&1 &
 	writer=$!
 	reads=0
-	while kill -0 $writer 2> /dev/null; do
+	while kill -0 "$writer" 2> /dev/null; do
 		case $(mode) in
 		"write back" | "write through") ;;
 		*) fail "cache_type is '$(mode)'" ;;
@@ -82,8 +82,8 @@ test_readers_while_switching()
 		esac
 		reads=$((reads + 1))
 	done
-	wait $writer || fail "the writer: $(cat /tmp/writer.out)"
-	[ $reads -gt 5 ] || fail "only $reads reads while the mode was being switched"
+	wait "$writer" || fail "the writer: $(cat /tmp/writer.out)"
+	[ "$reads" -gt 5 ] || fail "only $reads reads while the mode was being switched"
 }
 
 run_tests "$@"

@@ -46,7 +46,7 @@ test_mode_already_in_force()
 test_a_hundred_times()
 {
 	n=0
-	while [ $n -lt 50 ]; do
+	while [ "$n" -lt 50 ]; do
 		switch_to "write through"
 		switch_to "write back"
 		n=$((n + 1))
@@ -120,9 +120,21 @@ test_status_wakes_pollers()
 	poller=$!
 	wait_until grep -q poll "/proc/$poller/wchan"
 	switch_to "write through"
-	wait $poller
+	wait "$poller"
 	want OK "$(cat /tmp/poller)" "the poller"
 	switch_to "write back"
+}
+
+uevent_asked_for()
+{
+	echo change > "$SYS/uevent"
+	usleep 100000
+	grep -q "^DEVNAME=$DISK" /tmp/uevents
+}
+
+uevents_more_than()
+{
+	[ "$(grep -c "^DEVNAME=$DISK" /tmp/uevents)" -gt "$1" ]
 }
 
 test_uevent()
@@ -130,20 +142,10 @@ test_uevent()
 	need uevent
 	uevent > /tmp/uevents 2>&1 &
 	# The listener is ready when it sees an event that is made for that.
-	ready()
-	{
-		echo change > "$SYS/uevent"
-		grep -q 'DEVNAME=' /tmp/uevents
-	}
-	wait_until ready
-	usleep 200000
-	: > /tmp/uevents
+	wait_until uevent_asked_for
+	before=$(grep -c "^DEVNAME=$DISK" /tmp/uevents)
 	switch_to "write through"
-	seen()
-	{
-		grep -q "^ACTION=change" /tmp/uevents && grep -q "^DEVNAME=$DISK" /tmp/uevents
-	}
-	wait_until seen
+	wait_until uevents_more_than "$before"
 	switch_to "write back"
 }
 

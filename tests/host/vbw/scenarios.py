@@ -83,6 +83,11 @@ SCENARIOS: dict[str, list[Scenario]] = {
         Scenario("mmio", machine="microvm", transport="mmio"),
         Scenario("config-wce-only", stock_qemu=True),
     ],
+    "module.sh": [
+        Scenario("pci-modern"),
+        Scenario("queues-4", props={"num-queues": 4}, cpus=4),
+        Scenario("mmio", machine="microvm", transport="mmio"),
+    ],
     "switch-load.sh": [
         Scenario("queues-1", props={"num-queues": 1}),
         Scenario("queues-4", props={"num-queues": 4}, cpus=4),

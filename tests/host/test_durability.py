@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Durability across a switch: what the guest has synced is on stable storage.
+
+The guest writes a block in write back, switches to write through, syncs the disk
+(which sends nothing any more), and writes another block. strace of QEMU shows
+whether a flush of the image came between the two: that is the order in which
+QEMU did things, so no clock is involved. Both blocks are found by their offsets.
+"""
+
+import re
+
+import pytest
+
+from test_switch import set_mode
+from vbw.machine import Config
+from vbw.vm import OURS, STOCK
+
+FIRST, SECOND = 40960, 81920
+
+
+def flushed_between(log):
+    """Whether QEMU flushed the image between the two writes, as strace saw it."""
+    flushes = 0
+    inside = False
+    seen = []
+    for line in log.splitlines():
+        write = re.search(r"pwrite(?:64|v2?)\(.*, 4096, (\d+)|pwritev2?\(.*, (\d+)(?:, \w+)?\)", line)
+        offset = int(write.group(1) or write.group(2)) if write else None
+        if offset in (FIRST, SECOND):
+            seen.append(offset)
+            inside = offset == FIRST
+        # The line of a call that was interrupted by another thread's is in two
+        # parts; the second one, with the result, is the one that counts.
+        if inside and re.search(r"f(data)?sync(\(\d+\)| resumed>\))\s+= 0", line):
+            flushes += 1
+    assert seen == [FIRST, SECOND], f"the guest's writes in strace's log: {seen}"
+    return flushes > 0
+
+
+def write_switch_sync(vm):
+    """The guest's part; every command in it has to succeed."""
+    assert vm.guest(f"vbwtool write /dev/vda {FIRST} 4096 1") == "OK"
+    assert set_mode(vm, "write through") in ("OK",)
+    assert vm.guest("vbwtool fsync /dev/vda") == "OK"
+    assert vm.guest(f"vbwtool write /dev/vda {SECOND} 4096 2") == "OK"
+
+
+PAIRS = {
+    # driver, stock QEMU, properties, whether the data is flushed
+    "ours-and-patched-qemu": (OURS, False, {}, True),
+    "ours-and-patched-qemu-without-set-wce": (OURS, False, {"set-wce": "off"}, True),
+    "ours-and-stock-qemu": (OURS, True, {}, True),
+    "stock-and-stock-qemu": (STOCK, True, {}, False),
+}
+
+
+@pytest.mark.parametrize("driver, stock, props, flushed", PAIRS.values(), ids=PAIRS.keys())
+def test_write_is_flushed_by_the_switch(boot, disk, folder, driver, stock, props, flushed):
+    """Passes for our pair; the stock pair is here to show that it fails."""
+    log = folder / "strace"
+    tracer = ["strace", "-f", "-o", str(log), "--seccomp-bpf", "-e",
+              "trace=fdatasync,fsync,pwrite64,pwritev,pwritev2"]
+    vm = boot(Config(stock_qemu=stock, disks=[disk(**props)], wrapper=tracer), driver=driver)
+    write_switch_sync(vm)
+    assert vm.host_mode() == "write through"
+    assert flushed_between(log.read_text()) == flushed

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every interleaving of the driver's state machine with users, device and host, up to a bound.
+//!
+//! The machine is the driver's own source. Around it is a model of what else moves: users who want
+//! a mode, the work item, which can be interrupted by anything between any two of its actions, a
+//! device that agrees, refuses or never answers, a host that changes the mode behind the guest's
+//! back, and limits that cannot be changed. All states that can be reached are visited, and the
+//! promises of the design are checked in each.
+//!
+//! Built and run as a test program of the host: `rustc --test explore.rs`.
+
+#[path = "../../drivers/block/virtio_blk_wce/switch.rs"]
+mod switch;
+
+use std::collections::HashMap;
+use switch::{Failure, Machine, Mode, Outcome, Step};
+
+/// How much of everything may happen in one history.
+#[derive(Clone, Copy)]
+struct Bounds {
+    requests: u8,
+    host_changes: u8,
+    failed_limits: u8,
+}
+
+/// Where the work item is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum At {
+    Asleep,
+    /// About to look whether the configuration changed.
+    Start,
+    /// Has read the mode after a change of the configuration.
+    Refreshed(Mode),
+    /// About to look whether there is an answer.
+    Answer,
+    /// Has taken the answer and read the mode after it.
+    Answered(Mode, Outcome),
+    /// About to ask the machine for a step.
+    Steps,
+    /// About to set flushes.
+    Flushes(bool),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct World {
+    machine: Machine,
+    at: At,
+    /// The work was queued, perhaps again while it runs.
+    queued: bool,
+    config_changed: bool,
+    /// What the device is asked for and has not answered.
+    asked: Option<Mode>,
+    /// An answer that the work item has not taken.
+    answer: Option<Outcome>,
+    device: Mode,
+    /// What the block layer does.
+    flushes: bool,
+    /// The host made the device volatile, and the guest could not know yet.
+    host_window: bool,
+    /// Limits could not be changed when it mattered.
+    broken_limits: bool,
+    waiting: [Option<Mode>; 2],
+    current: Option<Mode>,
+    requests: u8,
+    host_changes: u8,
+    failed_limits: u8,
+}
+
+const MODES: [Mode; 2] = [Mode::WriteThrough, Mode::WriteBack];
+
+impl World {
+    fn new(mode: Mode, bounds: Bounds) -> Self {
+        Self {
+            machine: Machine::new(mode),
+            at: At::Asleep,
+            queued: false,
+            config_changed: false,
+            asked: None,
+            answer: None,
+            device: mode,
+            flushes: mode == Mode::WriteBack,
+            host_window: false,
+            broken_limits: false,
+            waiting: [None; 2],
+            current: None,
+            requests: bounds.requests,
+            host_changes: bounds.host_changes,
+            failed_limits: bounds.failed_limits,
+        }
+    }
+
+    /// All that can happen next, each with a name.
+    fn successors(&self) -> Vec<(String, World)> {
+        let mut next = Vec::new();
+        let mut push = |name: String, world: World| next.push((name, world));
+
+        for mode in MODES {
+            if let (Some(slot), true) = (
+                self.waiting.iter().position(Option::is_none),
+                self.requests > 0,
+            ) {
+                let mut world = *self;
+                world.requests -= 1;
+                world.waiting[slot] = Some(mode);
+                world.queued = true;
+                push(format!("user wants {mode:?}"), world);
+            }
+            if self.host_changes > 0 && self.device != mode {
+                let mut world = *self;
+                world.host_changes -= 1;
+                world.device = mode;
+                world.host_window = mode == Mode::WriteBack;
+                world.config_changed = true;
+                world.queued = true;
+                push(format!("host sets {mode:?}"), world);
+            }
+        }
+
+        if let Some(mode) = self.asked {
+            let mut world = *self;
+            world.asked = None;
+            world.answer = Some(Ok(()));
+            world.device = mode;
+            world.queued = true;
+            // What the guest asked for is the guest's to prepare for.
+            world.host_window = false;
+            push("device agrees".into(), world);
+
+            let mut world = *self;
+            world.asked = None;
+            world.answer = Some(Err(match mode {
+                Mode::WriteThrough => Failure::Io,
+                Mode::WriteBack => Failure::Unsupported,
+            }));
+            world.queued = true;
+            push("device refuses".into(), world);
+        }
+
+        for (name, world) in self.work() {
+            push(name, world);
+        }
+
+        next
+    }
+
+    /// What the work item can do next.
+    fn work(&self) -> Vec<(String, World)> {
+        let mut world = *self;
+        let mut name = format!("work: {:?}", self.at);
+
+        match self.at {
+            At::Asleep if !self.queued => return Vec::new(),
+            At::Asleep => {
+                world.queued = false;
+                world.at = At::Start;
+            }
+            At::Start if self.config_changed => {
+                world.config_changed = false;
+                world.at = At::Refreshed(self.device);
+            }
+            At::Start => world.at = At::Answer,
+            At::Refreshed(shown) => {
+                world.machine.shows(shown);
+                world.at = At::Answer;
+            }
+            At::Answer => match world.answer.take() {
+                Some(outcome) => world.at = At::Answered(self.device, outcome),
+                None => world.at = At::Steps,
+            },
+            At::Answered(shown, outcome) => {
+                world.machine.answered(shown, outcome);
+                world.at = At::Steps;
+            }
+            At::Steps => {
+                if world.machine.is_idle() && world.current.is_none() {
+                    if let Some(mode) = world.waiting[0].take() {
+                        world.waiting = [world.waiting[1], None];
+                        world.machine.request(mode);
+                        world.current = Some(mode);
+                    }
+                }
+                let step = world.machine.step();
+                name = format!("work: {step:?}");
+                match step {
+                    Step::SetFlushes(on) => world.at = At::Flushes(on),
+                    Step::Ask(mode) => return self.ask(world, mode),
+                    Step::Report(mode, outcome) => world.report(mode, outcome),
+                    Step::Rest => world.at = At::Asleep,
+                }
+            }
+            At::Flushes(on) => {
+                let mut results = Vec::new();
+
+                if self.failed_limits > 0 {
+                    let mut world = *self;
+                    world.failed_limits -= 1;
+                    // No excuse for making the device volatile afterwards.
+                    world.broken_limits |= on && self.device == Mode::WriteBack;
+                    world.machine.flushes_set(on, false);
+                    world.at = At::Steps;
+                    results.push((format!("flushes can't be set to {on}"), world));
+                }
+                world.flushes = on;
+                world.broken_limits &= !on;
+                // What the guest does from here on is its own affair.
+                world.host_window &= !on;
+                world.machine.flushes_set(on, true);
+                world.at = At::Steps;
+                results.push((format!("flushes set to {on}"), world));
+
+                return results;
+            }
+        }
+
+        vec![(name, world)]
+    }
+
+    /// The ways in which a device can be asked: by a request that it answers later, by a write that
+    /// has its effect at once, or in vain.
+    fn ask(&self, asking: World, mode: Mode) -> Vec<(String, World)> {
+        assert!(self.asked.is_none(), "asked twice");
+
+        let mut sent = asking;
+        sent.asked = Some(mode);
+
+        let mut written = asking;
+        written.device = mode;
+        written.host_window = false;
+        written.at = At::Answered(mode, Ok(()));
+
+        let mut gone = asking;
+        gone.at = At::Answered(self.device, Err(Failure::Gone));
+
+        vec![
+            (format!("work: sends {mode:?}"), sent),
+            (format!("work: writes {mode:?}"), written),
+            ("work: can't ask".into(), gone),
+        ]
+    }
+
+    fn report(&mut self, mode: Mode, outcome: Outcome) {
+        assert_eq!(self.current.take(), Some(mode), "reported another request");
+        if outcome.is_ok() {
+            assert_eq!(self.machine.mode(), mode, "success without the mode");
+        }
+    }
+
+    /// What holds in every state.
+    fn check(&self) {
+        // Nobody but the host makes the device volatile while the block layer sends no flushes.
+        if self.device == Mode::WriteBack && !self.flushes {
+            assert!(
+                self.host_window || self.broken_limits,
+                "volatile without flushes"
+            );
+        }
+
+        // Once all is quiet, and no answer is outstanding, guest and device agree, and every
+        // request has been reported.
+        let quiet = self.at == At::Asleep && !self.queued;
+        if quiet && self.asked.is_none() {
+            assert_eq!(self.machine.mode(), self.device, "wrong mode at rest");
+            assert_eq!(self.current, None, "request without a report");
+            assert_eq!(self.waiting, [None; 2], "request that is never served");
+            if self.device == Mode::WriteBack {
+                assert!(self.flushes || self.broken_limits, "no flushes at rest");
+            } else if self.failed_limits == FULL.failed_limits {
+                assert!(!self.flushes, "needless flushes at rest");
+            }
+        }
+        // A device that does not answer holds up its own request only.
+        if quiet && self.asked.is_some() {
+            assert!(self.current.is_some(), "asked for nobody");
+        }
+    }
+}
+
+const FULL: Bounds = Bounds {
+    requests: 3,
+    host_changes: 2,
+    failed_limits: 1,
+};
+
+/// Visits all states; returns how many there are, and how long the longest of the shortest ways to
+/// one is.
+fn explore(bounds: Bounds) -> (usize, usize) {
+    let mut seen: HashMap<World, Option<(World, String)>> = HashMap::new();
+    let mut layer: Vec<World> = MODES.map(|mode| World::new(mode, bounds)).into();
+    let mut depth = 0;
+
+    for world in &layer {
+        seen.insert(*world, None);
+    }
+    while !layer.is_empty() {
+        let mut following = Vec::new();
+
+        for world in layer {
+            if let Err(panic) = std::panic::catch_unwind(|| world.check()) {
+                tell(&seen, world);
+                std::panic::resume_unwind(panic);
+            }
+            let successors = std::panic::catch_unwind(|| world.successors());
+            let successors = successors.unwrap_or_else(|panic| {
+                tell(&seen, world);
+                std::panic::resume_unwind(panic)
+            });
+            for (name, next) in successors {
+                seen.entry(next).or_insert_with(|| {
+                    following.push(next);
+                    Some((world, name))
+                });
+            }
+        }
+        layer = following;
+        depth += 1;
+    }
+
+    (seen.len(), depth)
+}
+
+/// Prints the history that led to a state.
+fn tell(seen: &HashMap<World, Option<(World, String)>>, mut world: World) {
+    let mut history = Vec::new();
+
+    while let Some(Some((before, name))) = seen.get(&world) {
+        history.push(name.clone());
+        world = *before;
+    }
+    println!("from {:?}:", world.device);
+    for name in history.iter().rev() {
+        println!("  {name}");
+    }
+}
+
+#[test]
+fn all_interleavings() {
+    let (states, depth) = explore(FULL);
+
+    println!("{states} states, {depth} deep");
+    assert!(states > 10_000, "the search did not get anywhere");
+}
