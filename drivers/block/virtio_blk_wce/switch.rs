@@ -13,7 +13,7 @@
 //! - Every request ends in a report.
 
 /// Mode of a disk's write cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Mode {
     /// Completed writes are on stable storage.
     WriteThrough,
@@ -22,7 +22,7 @@ pub(crate) enum Mode {
 }
 
 /// Why a switch failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Failure {
     /// The device, or the block layer, could not.
     Io,
@@ -36,7 +36,7 @@ pub(crate) enum Failure {
 pub(crate) type Outcome = Result<(), Failure>;
 
 /// What to do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Step {
     /// Make the block layer send flushes, or not; then [`Machine::flushes_set`].
     SetFlushes(bool),
@@ -48,7 +48,7 @@ pub(crate) enum Step {
     Rest,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
     /// Nothing is wanted.
     Idle,
@@ -61,7 +61,7 @@ enum Phase {
 }
 
 /// The state of a disk's write cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Machine {
     /// The mode in force, as the device showed it last.
     mode: Mode,
