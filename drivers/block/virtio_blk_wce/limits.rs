@@ -43,7 +43,10 @@ pub(crate) fn queues(dev: &Device<device::Bound>, wanted: u32) -> Result<u16> {
         queues.min(wanted)
     };
 
-    Ok(u16::try_from(mq::possible_queues(most))?)
+    let queues = mq::possible_queues(most);
+
+    dev_info!(dev, "{}/0/0 default/read/poll queues\n", queues);
+    Ok(u16::try_from(queues)?)
 }
 
 /// The capacity in sectors of 512 bytes.

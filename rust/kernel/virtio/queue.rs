@@ -22,6 +22,7 @@ use kernel::{
     device,
     error::to_result,
     prelude::*,
+    str::CString,
     sync::{
         aref::ARef,
         lock::{spinlock::SpinLockIrqBackend, Guard},
@@ -432,6 +433,8 @@ pub struct Running<'bound, T: Handler> {
     dev: &'bound Device<device::Bound>,
     handler: Arc<T>,
     vqs: KVec<*mut bindings::virtqueue>,
+    /// The names of the virtqueues, which keep pointers to them.
+    names: KVec<CString>,
 }
 
 // SAFETY: The virtqueues are used here only when nobody else does, from any thread.
@@ -448,34 +451,35 @@ impl<'bound, T: Handler> Running<'bound, T> {
     /// Those of the transport, `ENOMEM` among them.
     pub fn start(dev: &'bound Device<device::Bound>, handler: &Arc<T>) -> Result<Self> {
         let queues = handler.queues();
-        let mut infos: KVec<bindings::virtqueue_info> =
-            KVec::with_capacity(queues.queues.len(), GFP_KERNEL)?;
-        let mut vqs: KVec<*mut bindings::virtqueue> = KVec::from_elem(
-            null_mut::<bindings::virtqueue>(),
-            queues.queues.len(),
-            GFP_KERNEL,
-        )?;
+        let count = queues.queues.len();
+        let mut infos = KVec::<bindings::virtqueue_info>::with_capacity(count, GFP_KERNEL)?;
+        let mut vqs = KVec::from_elem(null_mut::<bindings::virtqueue>(), count, GFP_KERNEL)?;
         let mut affinity = bindings::irq_affinity::default();
 
-        for _ in queues.iter() {
-            let info = bindings::virtqueue_info {
-                name: c"req".as_char_ptr(),
-                callback: Some(Self::callback),
-                ctx: false,
-            };
-            infos.push(info, GFP_KERNEL)?;
-        }
-
-        // An interrupt can come as soon as there is a virtqueue. The pointer is borrowed from the
-        // `handler` of the value made below, and not used any more when that is dropped.
-        //
         // INVARIANT: There is no virtqueue yet.
         let mut this = Self {
             dev,
             handler: handler.clone(),
             vqs: KVec::new(),
+            names: KVec::with_capacity(count, GFP_KERNEL)?,
         };
-        // SAFETY: `priv` is for the bound driver, which this is by `T`'s layer alone.
+
+        for index in 0..count {
+            let name = CString::try_from_fmt(fmt!("req.{index}"))?;
+            let info = bindings::virtqueue_info {
+                name: name.as_char_ptr(),
+                callback: Some(Self::callback),
+                ctx: false,
+            };
+
+            infos.push(info, GFP_KERNEL)?;
+            this.names.push(name, GFP_KERNEL)?;
+        }
+
+        // An interrupt can come as soon as there is a virtqueue.
+        //
+        // SAFETY: `priv` is for the driver of a bound device. The pointer stays valid as long as
+        // `this` holds the handler, which takes it away again when it is dropped.
         unsafe { (*dev.as_raw()).priv_ = Arc::as_ptr(handler).cast_mut().cast() };
 
         // SAFETY: `dev` is a valid device, whose operations always include `find_vqs`; the arrays
@@ -484,7 +488,7 @@ impl<'bound, T: Handler> Running<'bound, T> {
             let find_vqs = (*(*dev.as_raw()).config).find_vqs.ok_or(ENXIO)?;
             find_vqs(
                 dev.as_raw(),
-                queues.queues.len() as u32,
+                count as u32,
                 vqs.as_mut_ptr(),
                 infos.as_mut_ptr(),
                 &mut affinity,
