@@ -1,0 +1,100 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: scripts/buildroot.sh
+#
+# Makes sure that the build root exists and prints its path: a small Debian with all compilers,
+# tools, the stock kernel and the stock QEMU, made by mmdebstrap from the lists in
+# scripts/packages. This is the only step that uses the network.
+# With BUILDROOT=none the host is used as it is, and the path is /.
+
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+usage_if_asked "$@"
+
+PACKAGES=$VBW_SRC/scripts/packages
+# shellcheck source=scripts/packages/pins
+. "$PACKAGES/pins"
+
+# The host needs two tools to make and to enter the root; an ordinary user one more, which sets up
+# the user namespace.
+host_tools() {
+	local missing=()
+	command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+	command -v bwrap >/dev/null || missing+=(bubblewrap)
+	[ "$(id -u)" -eq 0 ] || command -v newuidmap >/dev/null || missing+=(uidmap)
+	[ ${#missing[@]} -gt 0 ] || return 0
+
+	command -v apt-get >/dev/null ||
+		die "this host lacks ${missing[*]}, and has no apt-get; install them, or use BUILDROOT=none"
+	if [ "$(id -u)" -ne 0 ]; then
+		die "this host lacks ${missing[*]}; install them with: sudo apt-get install ${missing[*]}"
+	fi
+	step "host: installing ${missing[*]}" "$VBW_LOG/host.log" install_host_tools "${missing[@]}"
+}
+
+install_host_tools() {
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get install -y --no-install-recommends "$@" ||
+		{ apt-get update && apt-get install -y --no-install-recommends "$@"; }
+}
+
+# An ordinary user can make and enter a root only where the host lets users have namespaces.
+user_namespaces() {
+	[ "$(id -u)" -ne 0 ] || return 0
+	unshare --user --map-root-user true 2>/dev/null ||
+		die "this host forbids user namespaces to ordinary users;" \
+			"run as root, ask for kernel.unprivileged_userns_clone=1, or use BUILDROOT=none"
+	if ! grep -q "^$(id -un):" /etc/subuid || ! grep -q "^$(id -un):" /etc/subgid; then
+		die "this user has no subordinate ids, which mmdebstrap needs; get them with:" \
+			"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)"
+	fi
+}
+
+listed() { sed 's/#.*//' "$@" | tr -s '[:space:]' '\n' | sed '/^$/d'; }
+
+make_root() {
+	local root=$1 packages contain=() mode=unshare
+	packages=$(listed "$PACKAGES"/{build,kernel,qemu,test,lint}.list | paste -sd,)
+	# As root mmdebstrap mounts /proc and /sys below the new root: in a namespace of its own, so that
+	# they, and whatever runs there, go with it when it is interrupted.
+	if [ "$(id -u)" -eq 0 ]; then
+		mode=root
+		contain=(unshare --mount --pid --fork --kill-child --mount-proc)
+	fi
+
+	# What nobody reads here takes time to unpack: documentation (but not the copyright files),
+	# translations, static libraries of LLVM, the Rust compiler's own source. Nor does a root that is
+	# made again from nothing when it is not whole need to reach the disk file by file.
+	step "build root: installing $SUITE with $(tr , '\n' <<<"$packages" | wc -l) packages and what they need" \
+		"$PART_LOG.log" \
+		env -u APT_CONFIG VBW_PACKAGES="$PACKAGES" "${contain[@]}" mmdebstrap --mode=$mode --variant=apt \
+		--components=main --include="$packages" \
+		--aptopt='APT::Sandbox::User "root"' \
+		--aptopt='Acquire::Languages "none"' \
+		--dpkgopt='path-exclude=/usr/share/doc/*' \
+		--dpkgopt='path-include=/usr/share/doc/*/copyright' \
+		--dpkgopt='path-exclude=/usr/share/man/*' \
+		--dpkgopt='path-exclude=/usr/share/info/*' \
+		--dpkgopt='path-exclude=/usr/share/locale/*' \
+		--dpkgopt='path-exclude=/usr/lib/llvm-*/lib/*.a' \
+		--dpkgopt='path-exclude=/usr/lib/llvm-*/include/*' \
+		--dpkgopt='path-exclude=/usr/src/rustc-*' \
+		--dpkgopt='path-include=/usr/src/rustc-*/library/*' \
+		--dpkgopt=force-unsafe-io \
+		--customize-hook="$VBW_SRC/scripts/buildroot-hook.sh \"\$1\"" \
+		"$SUITE" "$root"
+	grep '^warning:' "$PART_LOG.log" >&2 || true
+}
+
+if in_root; then
+	echo /
+	exit 0
+fi
+
+host_tools
+user_namespaces
+part root "$(key "$(digest "$PACKAGES" "$VBW_SRC"/scripts/buildroot{,-hook}.sh)" "$(id -u)")" make_root
+prune root 2
+echo "$PART"

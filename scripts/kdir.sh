@@ -1,0 +1,100 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: scripts/kdir.sh [RELEASE]
+#
+# Makes sure that a KDIR with Rust metadata exists for a Debian kernel, the pinned one if no RELEASE
+# (what uname -r prints) is named, and prints its path.
+#
+# Debian's headers package lacks the Rust metadata. It can be made from linux-source, the headers'
+# configuration and the same compilers, because the names of Rust symbols contain a hash of the
+# compiler and of the crates: if all names that this tree exports are the stock kernel's, then a
+# module built against the tree fits the kernel. That is checked before the KDIR counts as whole.
+
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+usage_if_asked "$@"
+run_inside "$@"
+
+# shellcheck source=/dev/null
+[ ! -e /etc/vbw-root ] || . /etc/vbw-root
+: "${LINUX_RELEASE:=$(uname -r)}"
+release=${1:-$LINUX_RELEASE}
+source=linux-source-$(cut -d. -f1,2 <<<"$release")
+headers=/usr/src/linux-headers-$release
+archive=/usr/src/$source.tar.xz
+
+for file in "$headers/.config" "$headers/Module.symvers" "$archive"; do
+	[ -e "$file" ] || die "$file is missing; install linux-headers-$release and $source"
+done
+
+jobs=$(nproc)
+
+# The tree is cut to what a module can need: no documentation, no other architectures' code, no C
+# source of drivers and the like. What is left can be configured, prepared, linted, documented.
+unpack() {
+	local top=$source
+	tar -C "$1" --strip-components=1 --use-compress-program="xz -dT$jobs" -xf "$archive" --anchored \
+		--exclude="$top/Documentation/*/*" --exclude="$top/tools/testing/*" \
+		--exclude="$top/arch/[!x]*/*.[chS]" --exclude="$top/arch/[!x]*/*.dts*" \
+		--exclude="$top/drivers/*.c" --exclude="$top/sound/*.c" \
+		--exclude="$top/fs/*.c" --exclude="$top/net/*.c" \
+		--exclude="$top/drivers/gpu/drm/*.h" --exclude="$top/drivers/net/*.h"
+}
+
+# The part of a release that the version does not tell goes into localversion, as Debian does it.
+configure() {
+	cd "$1"
+	cp "$headers/.config" .config
+
+	printf '%s\n' "${release#"$(make -s kernelversion)"}" >localversion
+	make olddefconfig
+}
+
+prepare() {
+	cd "$1"
+	make "-j$jobs" prepare modules_prepare
+	cp "$headers/Module.symvers" .
+}
+
+setting() { sed -n "s/^CONFIG_$1=\"*\([^\"]*\)\"*\$/\1/p" "$2"; }
+
+# explain WHAT: a mismatch always comes from another compiler, so say which one is wanted.
+explain() {
+	local wants
+	wants=$(setting RUSTC_VERSION_TEXT "$headers/.config")
+	if [ -z "$wants" ]; then
+		die "kernel $release was built without Rust"
+	fi
+	die "$1: kernel $release wants $wants; here is $(rustc --version || echo no rustc)"
+}
+
+# Whatever this tree exports from Rust the stock kernel must export, and all of the stock kernel's
+# mangled names must be in this tree.
+check_symbols() {
+	local ours theirs differ
+	ours=$(sed -n 's/^EXPORT_SYMBOL_RUST_GPL(\(.*\));$/\1/p' "$1"/rust/exports_*_generated.h | sort -u)
+	theirs=$(awk '$3 == "vmlinux" { print $2 }' "$headers/Module.symvers" | sort -u)
+	differ=$({
+		comm -23 <(echo "$ours") <(echo "$theirs")
+		comm -13 <(echo "$ours") <(grep ^_R <<<"$theirs")
+	} | wc -l)
+	if [ -z "$ours" ] || [ "$differ" -ne 0 ]; then
+		explain "$differ Rust symbols of this tree and of the stock kernel are not the same"
+	fi
+	say "KDIR: all $(wc -l <<<"$ours") Rust symbols are the stock kernel's"
+}
+
+make_kdir() {
+	step "KDIR: unpacking $(basename "$archive")" "$PART_LOG.unpack.log" unpack "$1"
+	step "KDIR: configuring as $release" "$PART_LOG.configure.log" configure "$1"
+	[ "$(setting RUST "$1/.config")" = y ] || explain "Rust is not usable for this kernel"
+	step "KDIR: preparing headers, tools and the kernel crate" "$PART_LOG.prepare.log" prepare "$1"
+	check_symbols "$1"
+	[ "$(make -s -C "$1" kernelrelease)" = "$release" ] || die "KDIR: its release is not $release"
+}
+
+part kdir "$(key "$release" "${VBW_ROOT_KEY-none}" "$(digest "$VBW_SRC/scripts/kdir.sh" "$headers/.config" "$headers/Module.symvers")")" make_kdir
+prune kdir 2
+echo "$PART"
