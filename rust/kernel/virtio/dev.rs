@@ -53,8 +53,7 @@ impl<Ctx: device::DeviceContext> Device<Ctx> {
     /// The byte order of fields that the specification calls native or little-endian.
     pub fn endian(&self) -> Endian {
         Endian {
-            little: cfg!(target_endian = "little")
-                || self.has_feature(bindings::VIRTIO_F_VERSION_1),
+            little: self.has_feature(bindings::VIRTIO_F_VERSION_1),
         }
     }
 
@@ -132,7 +131,9 @@ macro_rules! endian_conversions {
             /// Converts between the device's and the guest's byte order; its own inverse.
             #[inline]
             pub fn $name(self, value: $ty) -> $ty {
-                if self.little {
+                // Legacy devices have the guest's order, which makes no difference on most guests:
+                // known there when this is compiled.
+                if cfg!(target_endian = "little") || self.little {
                     value.to_le()
                 } else {
                     value.to_be()
