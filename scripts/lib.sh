@@ -67,7 +67,9 @@ unlock() {
 # PART_LOG.*
 part() {
 	local kind=$1 name=$1-$2 maker=$3 held
-	PART=$VBW_CACHE/$kind/$2 PART_LOG=$VBW_LOG/$name
+	PART=$VBW_CACHE/$kind/$2
+	# shellcheck disable=SC2034 # for MAKER
+	PART_LOG=$VBW_LOG/$name
 	shift 3
 	lock shared "$name" "$kind"
 	if [ ! -e "$PART/$STAMP" ]; then

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The commands of this repository. They only call the scripts, which do the work and which all
+# explain themselves with --help. (Kbuild, not this file, says how the driver is built.)
+
+S := $(dir $(abspath $(firstword $(MAKEFILE_LIST))))scripts
+
+.PHONY: help
+help: ## what you are reading
+	@echo "Usage: make COMMAND"
+	@echo
+	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "Everything built lies in one folder, \$$VBW_CACHE or ~/.cache/virtio-blk-wce."
+	@echo "BUILDROOT=none uses the tools of this host instead of a build root."
+
+.PHONY: demo
+demo: ## from nothing to the main job: a guest switches its disk's write cache
+	@$S/run.sh $S/demo.sh
+
+.PHONY: shell
+shell: ## a prompt in a guest that has the driver loaded and a disk
+	@$S/run.sh $S/shell.sh
+
+.PHONY: check
+check: ## lint, builds and all tests
+	@$S/check.sh
+
+.PHONY: lint
+lint: ## formatting, clippy, both checkpatch, shell, Python, spelling
+	@$S/lint.sh
+
+.PHONY: module
+module: ## the driver, for the pinned kernel or for any KDIR=…
+	@$S/module.sh $(KDIR)
+
+.PHONY: modules_install
+modules_install: ## the same, and below INSTALL_MOD_PATH or / for its kernel to find
+	@$S/modules-install.sh $(KDIR)
+
+.PHONY: kdir
+kdir: ## a KDIR with Rust metadata for the pinned kernel or for Debian's KERNEL=…
+	@$S/kdir.sh $(KERNEL)
+
+.PHONY: qemu
+qemu: ## the patched QEMU
+	@$S/qemu.sh
+
+.PHONY: doc
+doc: ## rustdoc of the driver and of the layer below it
+	@$S/doc.sh
+
+.PHONY: clean
+clean: ## removes everything built; the next command makes it again
+	@$S/clean.sh

@@ -1,0 +1,51 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: scripts/module.sh [KDIR]
+#
+# Builds the driver against a KDIR, by default the one of the pinned stock kernel, and prints the
+# path of virtio_blk_wce.ko. What scripts/kdir.sh made needs the compilers of the build root; any
+# other KDIR, a distribution's own or a tree that you built, needs those that it was made with,
+# which are this host's.
+
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+usage_if_asked "$@"
+case ${1-$VBW_CACHE/} in
+"$VBW_CACHE"/*) run_inside "$@" ;;
+esac
+
+kdir=${1:-$("$VBW_SRC/scripts/kdir.sh")}
+[ -d "$kdir" ] || die "KDIR=$kdir: no such folder"
+kdir=$(cd "$kdir" && pwd -P)
+grep -qs '^CONFIG_RUST=y' "$kdir/.config" || die "$kdir has no Rust: its kernel was configured without CONFIG_RUST=y"
+[ -e "$kdir/rust/libkernel.rmeta" ] ||
+	die "$kdir has no Rust metadata (rust/libkernel.rmeta); for a Debian kernel: make kdir KERNEL=<release>"
+
+# Kbuild builds what changed, in one folder for each checkout and KDIR, and this keeps the result
+# apart, keyed by what it was made from, so that nobody loads a module that is being written.
+work=$VBW_CACHE/module-work/$(key "$VBW_SRC" "$kdir")
+sources=("$VBW_SRC"/{Kbuild,include,rust,drivers})
+
+build() {
+	# Kbuild keeps what it made, also when it was killed in the middle of writing it.
+	[ ! -e "$work/.building" ] || rm -rf "$work"
+	mkdir -p "$work"
+	: >"$work/.building"
+	make -C "$kdir" M="$VBW_SRC" MO="$work" -j "$(nproc)" modules
+	rm "$work/.building"
+}
+
+make_module() {
+	local held
+	lock exclusive "module-work-${work##*/}" "the driver's objects"
+	held=$LOCK_FD
+	step "driver: compiling" "$PART_LOG.log" build
+	cp "$work/virtio_blk_wce.ko" "$1"
+	unlock "$held"
+}
+
+part module "$(key "$kdir" "$(digest "${sources[@]}")" "$(stat -c %Y "$kdir/rust/libkernel.rmeta")")" make_module
+prune module 8
+echo "$PART/virtio_blk_wce.ko"

@@ -1,0 +1,146 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: scripts/qemu.sh [--source]
+#
+# Makes sure that QEMU with qemu-patches/series is built and prints the folder that holds
+# qemu-system-x86_64, qemu-img, qemu-io and qemu-storage-daemon. With --source nothing is built, and
+# the folder that it prints holds the unpatched source.
+#
+# There is one work tree for each source, set of compilers and configuration. A change to a patch
+# changes only the files in it that come out different, so that ninja rebuilds what depends on
+# them; what is built is then copied to a folder of its own, keyed by the patches, and never
+# changes again.
+
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+usage_if_asked "$@"
+run_inside "$@"
+
+# shellcheck source=/dev/null
+[ ! -e /etc/vbw-root ] || . /etc/vbw-root
+sources=(/usr/src/qemu/qemu_*.dsc)
+[ -e "${sources[0]}" ] || die "no QEMU source package in /usr/src/qemu; get it with: apt-get source --download-only qemu"
+dsc=${sources[0]}
+
+PATCHES=$VBW_SRC/qemu-patches
+DEVICES=$VBW_SRC/scripts/qemu-devices.mak
+DEVICES_IN_TREE=configs/devices/x86_64-softmmu/vbw.mak
+PROGRAMS=(qemu-system-x86_64 qemu-img qemu-io storage-daemon/qemu-storage-daemon)
+
+CONFIGURE=(
+	--target-list=x86_64-softmmu
+	--without-default-features --without-default-devices --with-devices-x86_64=vbw
+	--enable-tcg --enable-kvm --enable-plugins
+	--enable-linux-aio --enable-linux-io-uring
+	--enable-vhost-user --enable-vhost-user-blk-server
+	--enable-tools --enable-fdt=system
+	--enable-werror --disable-debug-info --disable-docs --disable-install-blobs
+)
+
+# The names in qemu-patches/series, none if the file is not there.
+series() { [ ! -e "$PATCHES/series" ] || sed 's/#.*//; s/[[:space:]]//g; /^$/d' "$PATCHES/series"; }
+
+# The files that a patch names on either side.
+touched() {
+	awk '/^(---|\+\+\+) [ab]\// { sub(/^[ab]\//, "", $2); print $2 }
+	     /^(rename|copy) (from|to) / { print $3 }' "$@" | sort -u
+}
+
+unpack() {
+	dpkg-source --no-check -x "$dsc" "$1/source"
+	rm -rf "$1/source/roms"
+}
+make_pristine() { step "QEMU: unpacking $(basename "$dsc" .dsc)" "$PART_LOG.unpack.log" unpack "$1"; }
+
+# patched FOLDER: puts every file that the series touches, as the series leaves it, into FOLDER.
+patched() {
+	local folder=$1 name file patches=()
+	mapfile -t patches < <(series)
+	: >"$folder.files"
+	[ ${#patches[@]} -gt 0 ] || return 0
+	cd "$PATCHES"
+	touched "${patches[@]}" >"$folder.files"
+	while read -r file; do
+		mkdir -p "$folder/$(dirname "$file")"
+		[ ! -e "$pristine/$file" ] || cp "$pristine/$file" "$folder/$file"
+	done <"$folder.files"
+	for name in "${patches[@]}"; do
+		echo "$name"
+		patch --directory="$folder" --strip=1 --fuzz=0 --no-backup-if-mismatch --batch --forward <"$name"
+	done
+}
+
+# Brings the work tree to what the series says. What an earlier series touched is remembered until
+# it is back to what it was, also when this is interrupted.
+sync_tree() {
+	local scratch=$work/patched file from
+	rm -rf "$scratch" "$scratch.files"
+	mkdir -p "$scratch" "$scratch/$(dirname "$DEVICES_IN_TREE")"
+	patched "$scratch"
+	cp "$DEVICES" "$scratch/$DEVICES_IN_TREE"
+	echo "$DEVICES_IN_TREE" >>"$scratch.files"
+
+	touch "$work/touched"
+	sort -u "$work/touched" "$scratch.files" >"$work/touched.new"
+	mv "$work/touched.new" "$work/touched"
+	while read -r file; do
+		from=$pristine/$file
+		! grep -Fxq -- "$file" "$scratch.files" || from=$scratch/$file
+		if [ ! -e "$from" ]; then
+			rm -f "$work/source/$file"
+		elif ! cmp -s "$from" "$work/source/$file"; then
+			echo "changed: $file"
+			mkdir -p "$(dirname "$work/source/$file")"
+			cp --preserve=mode "$from" "$work/new"
+			mv "$work/new" "$work/source/$file"
+		fi
+	done <"$work/touched"
+	mv "$scratch.files" "$work/touched"
+}
+
+configure() {
+	rm -rf "$work/build"
+	mkdir -p "$work/build"
+	cd "$work/build"
+	../source/configure "${CONFIGURE[@]}"
+	: >"$work/configured"
+}
+
+compile() { ninja -C "$work/build" -j "$(nproc)" "${PROGRAMS[@]}"; }
+
+make_qemu() {
+	local held
+	lock exclusive "qemu-work-${work##*/}" "QEMU's work tree"
+	held=$LOCK_FD
+	if [ ! -e "$work/$STAMP" ]; then
+		remove_tree "$work"
+		mkdir -p "$work"
+		cp -a --reflink=auto "$pristine" "$work/source"
+		: >"$work/$STAMP"
+	fi
+	step "QEMU: applying $(series | wc -l) patches" "$PART_LOG.patch.log" sync_tree
+	[ -e "$work/configured" ] || step "QEMU: configuring" "$PART_LOG.configure.log" configure
+	step "QEMU: compiling" "$PART_LOG.compile.log" compile
+	(cd "$work/build" && cp --reflink=auto "${PROGRAMS[@]}" "$1")
+	touch "$work/$STAMP"
+	unlock "$held"
+}
+
+part qemu-source "$(key "$(digest "$dsc")")" make_pristine
+pristine=$PART/source
+if [ "${1-}" = --source ]; then
+	echo "$pristine"
+	exit 0
+fi
+work=$VBW_CACHE/qemu-work/$(key "$PART" "${VBW_ROOT_KEY-none}" "${CONFIGURE[*]}" "$(digest "$DEVICES")")
+mapfile -t patches < <(series)
+for name in "${patches[@]}"; do
+	[ -e "$PATCHES/$name" ] || die "qemu-patches/series names $name, which is not there"
+done
+part qemu "$(key "$work" "${patches[*]}" "$(digest "${patches[@]/#/$PATCHES/}")")" make_qemu
+prune qemu-source 1
+prune qemu-work 2
+prune qemu 4
+echo "$PART"
