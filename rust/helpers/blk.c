@@ -12,6 +12,17 @@ struct ida *rust_helper_index_ida(void)
 	return &index_ida;
 }
 
+void rust_helper_rq_set_payload(struct request *rq, void *payload, unsigned int len)
+{
+	bvec_set_virt(&rq->special_vec, payload, len);
+	rq->rq_flags |= RQF_SPECIAL_PAYLOAD;
+}
+
+void *rust_helper_rq_payload(struct request *rq)
+{
+	return bvec_virt(&rq->special_vec);
+}
+
 /* A structure of this size is better not returned by value across languages. */
 void rust_helper_queue_limits_start_update(struct request_queue *q, struct queue_limits *lim)
 {

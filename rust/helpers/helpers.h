@@ -6,6 +6,7 @@
 #ifndef _VIRTIO_BLK_WCE_HELPERS_H
 #define _VIRTIO_BLK_WCE_HELPERS_H
 
+#include <linux/blk-mq.h>
 #include <linux/blkdev.h>
 #include <linux/idr.h>
 #include <linux/virtio.h>
@@ -14,6 +15,8 @@ bool rust_helper_virtio_test_bit(const struct virtio_device *vdev, unsigned int 
 void rust_helper_virtio_device_ready(struct virtio_device *vdev);
 
 void rust_helper_queue_limits_start_update(struct request_queue *q, struct queue_limits *lim);
+void rust_helper_rq_set_payload(struct request *rq, void *payload, unsigned int len);
+void *rust_helper_rq_payload(struct request *rq);
 struct ida *rust_helper_index_ida(void);
 unsigned int rust_helper_blk_mq_freeze_queue(struct request_queue *q);
 void rust_helper_blk_mq_unfreeze_queue(struct request_queue *q, unsigned int memflags);

@@ -60,6 +60,9 @@ const FEATURES: &[u32] = &[
     feature::TOPOLOGY,
     feature::CONFIG_WCE,
     feature::MQ,
+    feature::DISCARD,
+    feature::WRITE_ZEROES,
+    feature::SECURE_ERASE,
     feature::SET_WCE,
 ];
 

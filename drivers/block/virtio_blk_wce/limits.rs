@@ -17,6 +17,9 @@ use kernel_ext::{
 /// and status.
 const MAX_SEGMENTS: u32 = 32768 - 2;
 
+/// The most ranges of a discard: their descriptions fill a page.
+const MAX_RANGES: u32 = 256;
+
 /// The shortest limit of a segment's length that the block layer takes, in bytes.
 const MIN_SEGMENT_SIZE: u32 = 4096;
 
@@ -95,8 +98,65 @@ pub(crate) fn read(dev: &Device<device::Bound>) -> Result<Limits> {
     if dev.has_feature(feature::TOPOLOGY) {
         read_topology(dev, &mut limits)?;
     }
+    read_discard(dev, &mut limits, u16::try_from(segments)?)?;
+    if let Some(sectors) = dev.read_if(feature::WRITE_ZEROES, config::MAX_WRITE_ZEROES_SECTORS)? {
+        limits.set_write_zeroes(or(sectors, u32::MAX));
+    }
 
     Ok(limits)
+}
+
+/// `value`, or `default` if that is zero, by which a device says nothing.
+fn or(value: u32, default: u32) -> u32 {
+    if value == 0 {
+        default
+    } else {
+        value
+    }
+}
+
+/// Reads the limits of discards and of erasures, for both of which the block layer has only one
+/// number of ranges and one alignment.
+fn read_discard(dev: &Device<device::Bound>, limits: &mut Limits, segments: u16) -> Result {
+    let mut sectors = 0;
+    let mut ranges = 0;
+    let mut alignment = 0;
+
+    if dev.has_feature(feature::DISCARD) {
+        sectors = or(dev.read(config::MAX_DISCARD_SECTORS)?, u32::MAX);
+        ranges = dev.read(config::MAX_DISCARD_SEG)?;
+        alignment = dev.read(config::DISCARD_SECTOR_ALIGNMENT)?;
+    }
+
+    if dev.has_feature(feature::SECURE_ERASE) {
+        let erase_sectors = dev.read(config::MAX_SECURE_ERASE_SECTORS)?;
+        let erase_ranges = dev.read(config::MAX_SECURE_ERASE_SEG)?;
+        let erase_alignment = dev.read(config::SECURE_ERASE_SECTOR_ALIGNMENT)?;
+
+        if erase_sectors == 0 || erase_ranges == 0 || erase_alignment == 0 {
+            dev_err!(dev, "secure erase without sectors, ranges or alignment\n");
+            return Err(EINVAL);
+        }
+        limits.set_secure_erase(erase_sectors);
+        ranges = or(ranges, u32::MAX).min(erase_ranges);
+        alignment = or(alignment, u32::MAX).min(erase_alignment);
+    } else if !dev.has_feature(feature::DISCARD) {
+        return Ok(());
+    }
+
+    let granularity = match alignment {
+        0 => limits.logical_block_size(),
+        sectors => sectors
+            .checked_mul(kernel::block::SECTOR_SIZE)
+            .ok_or_else(|| {
+                dev_err!(dev, "discards aligned to {} sectors\n", sectors);
+                EINVAL
+            })?,
+    };
+    let ranges = or(ranges, segments.into()).min(MAX_RANGES);
+    limits.set_discard(sectors, u16::try_from(ranges)?, granularity);
+
+    Ok(())
 }
 
 /// Reads the fields that count in logical blocks. Zero in any means that the device does not know.

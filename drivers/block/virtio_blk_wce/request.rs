@@ -10,7 +10,7 @@ use kernel_ext::{
         request::{Op, Request, Status}, //
     },
     virtio::{
-        blk::{request, status, Header},
+        blk::{request, status, Header, Segment},
         chain::Chain, //
     },
 };
@@ -26,17 +26,27 @@ impl Operations for VirtioBlk {
         mut rq: Request<Self>,
         last: bool,
     ) -> Result<(), Rejected<Self>> {
-        let (kind, sector) = match rq.op() {
+        let op = rq.op();
+        let (kind, sector) = match op {
             Op::Read => (request::IN, rq.sector()),
             Op::Write => (request::OUT, rq.sector()),
             Op::Flush => (request::FLUSH, 0),
+            Op::Discard => (request::DISCARD, 0),
+            Op::WriteZeroes => (request::WRITE_ZEROES, 0),
+            Op::SecureErase => (request::SECURE_ERASE, 0),
             Op::Other => return Err((rq, Status::NOTSUPP)),
         };
         let Some(queue) = blk.queue(hw.index()) else {
             return Err((rq, Status::IOERR));
         };
 
+        if matches!(op, Op::Discard | Op::WriteZeroes | Op::SecureErase) {
+            if let Err(err) = set_segments(&mut rq, op) {
+                return Err((rq, refusal(err)));
+            }
+        }
         if let Err(err) = rq.map(Header::new(blk.endian(), kind, rq.ioprio(), sector)) {
+            rq.unmap();
             return Err((rq, refusal(err)));
         }
         rq.start();
@@ -93,6 +103,14 @@ impl Operations for VirtioBlk {
         rq.unmap();
         rq.end(status);
     }
+}
+
+/// Gives a request the ranges that it is for, which are all of its data.
+fn set_segments(rq: &mut Request<VirtioBlk>, op: Op) -> Result {
+    let unmap = op == Op::WriteZeroes && !rq.is_no_unmap();
+    let segments = rq.map_ranges(|range| Segment::new(range, unmap))?;
+
+    rq.set_payload(segments)
 }
 
 /// What the block layer is told of a request that could not be passed on.

@@ -48,6 +48,25 @@ impl Limits {
         self.0.max_hw_sectors = u32::MAX;
     }
 
+    /// Discards are taken: of so many sectors of 512 bytes, in so many ranges, and aligned to so
+    /// many bytes.
+    pub fn set_discard(&mut self, sectors: u32, ranges: u16, granularity: u32) {
+        self.0.max_hw_discard_sectors = sectors;
+        self.0.max_discard_segments = ranges;
+        self.0.discard_granularity = granularity;
+    }
+
+    /// So many sectors of 512 bytes can be erased at once. Ranges and alignment are those of
+    /// [`Self::set_discard`].
+    pub fn set_secure_erase(&mut self, sectors: u32) {
+        self.0.max_secure_erase_sectors = sectors;
+    }
+
+    /// So many sectors of 512 bytes can be written with zeroes at once.
+    pub fn set_write_zeroes(&mut self, sectors: u32) {
+        self.0.max_write_zeroes_sectors = sectors;
+    }
+
     /// The logical block size in bytes.
     pub fn set_logical_block_size(&mut self, bytes: u32) {
         self.0.logical_block_size = bytes;

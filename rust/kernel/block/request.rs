@@ -7,7 +7,11 @@
 use super::mq::Operations;
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
-use kernel::block::SECTOR_SHIFT;
+use kernel::{
+    block::SECTOR_SHIFT,
+    prelude::*,
+    transmute::AsBytes, //
+};
 
 /// What the block layer is told of a request: `blk_status_t`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,8 +43,23 @@ pub enum Op {
     Write,
     /// Bring completed writes to stable storage.
     Flush,
+    /// Tell the device that data is not needed any more.
+    Discard,
+    /// Write zeroes.
+    WriteZeroes,
+    /// Discard, such that the data can't be read back.
+    SecureErase,
     /// An operation without a name here.
     Other,
+}
+
+/// A range of sectors of 512 bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The first sector.
+    pub sector: u64,
+    /// How many there are.
+    pub sectors: u32,
 }
 
 /// Where the data of a request goes.
@@ -126,6 +145,9 @@ impl<T: Operations> Request<T> {
             bindings::req_op_REQ_OP_READ => Op::Read,
             bindings::req_op_REQ_OP_WRITE => Op::Write,
             bindings::req_op_REQ_OP_FLUSH => Op::Flush,
+            bindings::req_op_REQ_OP_DISCARD => Op::Discard,
+            bindings::req_op_REQ_OP_WRITE_ZEROES => Op::WriteZeroes,
+            bindings::req_op_REQ_OP_SECURE_ERASE => Op::SecureErase,
             _ => Op::Other,
         }
     }
@@ -168,11 +190,98 @@ impl<T: Operations> Request<T> {
         unsafe { (*self.as_raw()).bio.as_ref() }.map_or(0, |bio| bio.bi_ioprio)
     }
 
-    /// The number of segments of the data.
+    /// The number of segments of the data, or of what [`Self::set_payload`] put in its place.
     #[inline]
     pub fn segments(&self) -> u16 {
+        if self.has_payload() {
+            return 1;
+        }
+
         // SAFETY: By the type invariant the request is valid.
         unsafe { (*self.as_raw()).nr_phys_segments }
+    }
+
+    /// Whether sectors that are written with zeroes must stay allocated.
+    #[inline]
+    pub fn is_no_unmap(&self) -> bool {
+        // SAFETY: By the type invariant the request is valid.
+        unsafe { (*self.as_raw()).cmd_flags & bindings::REQ_NOUNMAP != 0 }
+    }
+
+    /// The ranges of a request for several, such as a discard, each as what `f` makes of it.
+    ///
+    /// There is one for each bio, unless the queue takes only one at a time; then bios are merged
+    /// only if their ranges are one together.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; the memory is taken without waiting.
+    pub fn map_ranges<P>(&self, f: impl Fn(Range) -> P) -> Result<KVec<P>> {
+        let mut ranges = KVec::with_capacity(usize::from(self.segments().max(1)), GFP_ATOMIC)?;
+
+        // SAFETY: By the type invariant the request is valid, and so is its queue.
+        if unsafe { (*(*self.as_raw()).q).limits.max_discard_segments } == 1 {
+            let range = Range {
+                sector: self.sector(),
+                sectors: self.len() >> SECTOR_SHIFT,
+            };
+            ranges.push(f(range), GFP_ATOMIC)?;
+            return Ok(ranges);
+        }
+
+        // SAFETY: By the type invariant the request is valid, and so are its bios, each of which
+        // points to the next, while it is not ended.
+        let mut next = unsafe { (*self.as_raw()).bio.as_ref() };
+        while let Some(bio) = next {
+            let range = Range {
+                sector: bio.bi_iter.bi_sector,
+                sectors: bio.bi_iter.bi_size >> SECTOR_SHIFT,
+            };
+            ranges.push(f(range), GFP_ATOMIC)?;
+            // SAFETY: As above.
+            next = unsafe { bio.bi_next.as_ref() };
+        }
+
+        Ok(ranges)
+    }
+
+    #[inline]
+    fn has_payload(&self) -> bool {
+        // SAFETY: By the type invariant the request is valid.
+        unsafe { (*self.as_raw()).rq_flags & bindings::RQF_SPECIAL_PAYLOAD != 0 }
+    }
+
+    /// Gives the request data of its own, which the device reads.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is none, or there is one already.
+    pub fn set_payload<P: AsBytes>(&mut self, payload: KVec<P>) -> Result {
+        if payload.is_empty() || self.has_payload() {
+            return Err(EINVAL);
+        }
+
+        let len = u32::try_from(size_of_val(payload.as_slice()))?;
+        let (ptr, _, _) = payload.into_raw_parts();
+
+        // SAFETY: The request is valid and ours. `ptr` is memory of the slab allocator with `len`
+        // bytes, which the request owns from now on.
+        unsafe { bindings::rq_set_payload(self.as_raw(), ptr.cast(), len) };
+
+        Ok(())
+    }
+
+    /// Frees what [`Self::set_payload`] gave.
+    #[inline]
+    pub(crate) fn free_payload(&mut self) {
+        if self.has_payload() {
+            // SAFETY: The request is valid and ours; `set_payload()` alone sets the flag for
+            // requests that the driver has, with memory of the slab allocator.
+            unsafe {
+                bindings::kfree(bindings::rq_payload(self.as_raw()));
+                (*self.as_raw()).rq_flags &= !bindings::RQF_SPECIAL_PAYLOAD;
+            }
+        }
     }
 
     /// Tells the block layer that the device is about to get the request.

@@ -6,7 +6,7 @@
 //! `include/uapi/linux/virtio_blk_wce.h`.
 
 use super::{config::Field, Endian};
-use crate::bindings;
+use crate::{bindings, block::request::Range};
 use core::mem::offset_of;
 use kernel::transmute::AsBytes;
 
@@ -17,9 +17,11 @@ pub const DEVICE_ID: u32 = bindings::VIRTIO_ID_BLOCK;
 pub mod feature {
     pub use crate::bindings::{
         VIRTIO_BLK_F_BLK_SIZE as BLK_SIZE, VIRTIO_BLK_F_CONFIG_WCE as CONFIG_WCE,
-        VIRTIO_BLK_F_FLUSH as FLUSH, VIRTIO_BLK_F_MQ as MQ, VIRTIO_BLK_F_RO as RO,
+        VIRTIO_BLK_F_DISCARD as DISCARD, VIRTIO_BLK_F_FLUSH as FLUSH, VIRTIO_BLK_F_MQ as MQ,
+        VIRTIO_BLK_F_RO as RO, VIRTIO_BLK_F_SECURE_ERASE as SECURE_ERASE,
         VIRTIO_BLK_F_SEG_MAX as SEG_MAX, VIRTIO_BLK_F_SET_WCE as SET_WCE,
         VIRTIO_BLK_F_SIZE_MAX as SIZE_MAX, VIRTIO_BLK_F_TOPOLOGY as TOPOLOGY,
+        VIRTIO_BLK_F_WRITE_ZEROES as WRITE_ZEROES,
         VIRTIO_RING_F_INDIRECT_DESC as RING_INDIRECT_DESC,
     };
 }
@@ -27,8 +29,9 @@ pub mod feature {
 /// Request types.
 pub mod request {
     pub use crate::bindings::{
-        VIRTIO_BLK_T_FLUSH as FLUSH, VIRTIO_BLK_T_GET_ID as GET_ID, VIRTIO_BLK_T_IN as IN,
-        VIRTIO_BLK_T_OUT as OUT, VIRTIO_BLK_T_SET_WCE as SET_WCE,
+        VIRTIO_BLK_T_DISCARD as DISCARD, VIRTIO_BLK_T_FLUSH as FLUSH, VIRTIO_BLK_T_IN as IN,
+        VIRTIO_BLK_T_OUT as OUT, VIRTIO_BLK_T_SECURE_ERASE as SECURE_ERASE,
+        VIRTIO_BLK_T_SET_WCE as SET_WCE, VIRTIO_BLK_T_WRITE_ZEROES as WRITE_ZEROES,
     };
 }
 
@@ -90,6 +93,23 @@ pub mod config {
         WCE: u8 = wce;
         /// Number of request virtqueues; with [`MQ`](super::feature::MQ).
         NUM_QUEUES: u16 = num_queues;
+        /// Most sectors of 512 bytes of a discard; with [`DISCARD`](super::feature::DISCARD), as
+        /// the following ones.
+        MAX_DISCARD_SECTORS: u32 = max_discard_sectors;
+        /// Most ranges of a discard.
+        MAX_DISCARD_SEG: u32 = max_discard_seg;
+        /// Alignment of discards in sectors of 512 bytes.
+        DISCARD_SECTOR_ALIGNMENT: u32 = discard_sector_alignment;
+        /// Most sectors of 512 bytes to write with zeroes; with
+        /// [`WRITE_ZEROES`](super::feature::WRITE_ZEROES).
+        MAX_WRITE_ZEROES_SECTORS: u32 = max_write_zeroes_sectors;
+        /// Most sectors of 512 bytes to erase; with
+        /// [`SECURE_ERASE`](super::feature::SECURE_ERASE), as the following ones.
+        MAX_SECURE_ERASE_SECTORS: u32 = max_secure_erase_sectors;
+        /// Most ranges to erase.
+        MAX_SECURE_ERASE_SEG: u32 = max_secure_erase_seg;
+        /// Alignment of what is erased in sectors of 512 bytes.
+        SECURE_ERASE_SECTOR_ALIGNMENT: u32 = secure_erase_sector_alignment;
     }
 }
 
@@ -116,3 +136,33 @@ impl Header {
 
 // SAFETY: `Header` consists of integers without padding.
 unsafe impl AsBytes for Header {}
+
+/// A range of a discard and its like, `struct virtio_blk_discard_write_zeroes`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Segment {
+    sector: u64,
+    num_sectors: u32,
+    flags: u32,
+}
+
+impl Segment {
+    /// The given range of sectors of 512 bytes, which the device may deallocate if `unmap` is set.
+    /// Little-endian with any device.
+    pub fn new(range: Range, unmap: bool) -> Self {
+        let flags = if unmap {
+            bindings::VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
+        } else {
+            0
+        };
+
+        Self {
+            sector: range.sector.to_le(),
+            num_sectors: range.sectors.to_le(),
+            flags: flags.to_le(),
+        }
+    }
+}
+
+// SAFETY: `Segment` consists of integers without padding.
+unsafe impl AsBytes for Segment {}

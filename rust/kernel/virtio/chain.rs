@@ -122,9 +122,11 @@ where
         }
     }
 
-    /// Frees the scatterlist of the request's data.
+    /// Frees the scatterlist of the request's data, and data that only the device was to see.
     #[inline]
     pub fn unmap(&mut self) {
+        self.free_payload();
+
         let chain = self.data_mut();
 
         if chain.table.orig_nents != 0 {
