@@ -66,7 +66,7 @@ qemu_checkpatch() {
 	local file
 	cd "$qemu_source"
 	for file in "$@"; do
-		scripts/checkpatch.pl --no-tree --strict --no-summary --terse "$VBW_SRC/$file" || true
+		scripts/checkpatch.pl --no-tree --strict --no-summary --terse "$VBW_SRC/$file" 2>&1 || true
 	done | { ! grep -vE "$asks"; }
 }
 
