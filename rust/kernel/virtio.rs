@@ -94,6 +94,21 @@ pub trait Driver {
     ///
     /// Called in interrupt context, and only between the end of `probe` and `unbind`.
     fn config_changed<'bound>(dev: &'bound Device<device::Bound>, data: Pin<&Self::Data<'bound>>);
+
+    /// The system is about to be suspended, which a device does not survive without help.
+    ///
+    /// # Errors
+    ///
+    /// The system is not suspended. A driver that does not implement this refuses.
+    fn freeze<'bound>(
+        dev: &'bound Device<device::Core<'_>>,
+        data: Pin<&Self::Data<'bound>>,
+    ) -> Result {
+        let _ = data;
+
+        dev_err!(dev, "this driver can't be suspended; unbind it first\n");
+        Err(EOPNOTSUPP)
+    }
 }
 
 /// Connects a [`Driver`] with the bus.
@@ -128,6 +143,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
         drv.probe = Some(Self::probe_callback);
         drv.remove = Some(Self::remove_callback);
         drv.config_changed = Some(Self::config_changed_callback);
+        drv.freeze = Some(Self::freeze_callback);
 
         // SAFETY: `vdrv` is a valid driver structure which stays pinned until `unregister()`.
         to_result(unsafe { bindings::__register_virtio_driver(vdrv.get(), module.as_ptr()) })
@@ -162,6 +178,16 @@ impl<T: Driver> Adapter<T> {
         // The bus wants to see the device reset when `remove` returns, and the data, which has
         // the virtqueues, is dropped only after that.
         dev.reset();
+    }
+
+    extern "C" fn freeze_callback(vdev: *mut bindings::virtio_device) -> c_int {
+        // SAFETY: The bus calls `freeze` with a valid device that is bound to this driver.
+        let dev = unsafe { Device::<device::CoreInternal<'_>>::from_raw(vdev) };
+
+        // SAFETY: A bound device has the `T::Data` that `probe` stored.
+        let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+
+        from_result(|| T::freeze(dev, data).map(|()| 0))
     }
 
     extern "C" fn config_changed_callback(vdev: *mut bindings::virtio_device) {
