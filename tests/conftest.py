@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
 """Fixtures for tests that need a virtual machine, and the collector of guest scripts."""
 
+import os
 import re
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vbw import env as vbw_env
 from vbw.env import Env
-from vbw.guest_items import GuestScript
+from vbw.guest_items import FIRST_LINES, GuestScript
 from vbw.machine import Config, Disk, file_node, raw_node
 from vbw.vm import OURS, VM
 
@@ -20,9 +23,20 @@ MIB = 1 << 20
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Every script of the guest, but the library, is a file of tests."""
-    if file_path.suffix == ".sh" and file_path.name not in ("lib.sh", "shell.sh"):
+    wanted = file_path.parent.name == "guest" or parent.session.isinitpath(file_path)
+    if wanted and file_path.suffix == ".sh" and file_path.name != "lib.sh":
         return GuestScript.from_parent(parent, path=file_path)
     return None
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How long a guest took from QEMU's start to its first line of test output."""
+    record = Path(os.environ.get("VBW_OUT", ".")) / FIRST_LINES
+    if record.exists() and not os.environ.get("PYTEST_XDIST_WORKER"):
+        seconds = sorted(float(line) for line in record.read_text().split())
+        terminalreporter.write_line(
+            f"guest start to first test line: {statistics.median(seconds):.1f} s "
+            f"(median of {len(seconds)}; {seconds[0]:.1f} to {seconds[-1]:.1f} s)")
 
 
 @pytest.fixture(scope="session")

@@ -83,13 +83,13 @@ switch_to()
 	want "ok $1" "$(status)" cache_type_status
 }
 
-# Wait until a command succeeds, 10 seconds at most.
+# Wait until a command succeeds, 30 seconds at most.
 wait_until()
 {
 	tries=0
 	until "$@"; do
 		tries=$((tries + 1))
-		[ $tries -lt 500 ] || fail "waited 10 s in vain for: $*"
+		[ $tries -lt 1500 ] || fail "waited 30 s in vain for: $*"
 		usleep 20000
 	done
 }

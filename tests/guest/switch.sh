@@ -47,10 +47,11 @@ test_a_hundred_times()
 {
 	n=0
 	while [ "$n" -lt 50 ]; do
-		switch_to "write through"
-		switch_to "write back"
+		want OK "$(set_mode "write through")" "write through, time $n"
+		want OK "$(set_mode "write back")" "write back, time $n"
 		n=$((n + 1))
 	done
+	want_mode "write back"
 }
 
 # Data written in one mode is read in the other.
@@ -125,28 +126,37 @@ test_status_wakes_pollers()
 	switch_to "write back"
 }
 
+# The number of change events of the disk that the listener has noted.
+changes()
+{
+	grep -c "^change $DISK$" /tmp/uevents
+}
+
 uevent_asked_for()
 {
 	echo change > "$SYS/uevent"
 	usleep 100000
-	grep -q "^DEVNAME=$DISK" /tmp/uevents
+	[ "$(changes)" -gt 0 ]
 }
 
-uevents_more_than()
+more_changes_than()
 {
-	[ "$(grep -c "^DEVNAME=$DISK" /tmp/uevents)" -gt "$1" ]
+	[ "$(changes)" -gt "$1" ]
 }
 
 test_uevent()
 {
 	need uevent
-	uevent > /tmp/uevents 2>&1 &
-	# The listener is ready when it sees an event that is made for that.
+	: > /tmp/uevents
+	# shellcheck disable=SC2016 # for the shell that each event starts
+	uevent sh -c 'echo "$ACTION $DEVNAME" >> /tmp/uevents' > /tmp/uevent.out 2>&1 &
+	# The listener listens when it sees an event that is made for that.
 	wait_until uevent_asked_for
-	before=$(grep -c "^DEVNAME=$DISK" /tmp/uevents)
-	switch_to "write through"
-	wait_until uevents_more_than "$before"
-	switch_to "write back"
+	for new in "write through" "write back"; do
+		before=$(changes)
+		switch_to "$new"
+		wait_until more_changes_than "$before"
+	done
 }
 
 run_tests "$@"

@@ -18,7 +18,7 @@ def access(vm):
 
 CONFIG_WCE_ONLY = {
     "stock-qemu": (True, {}),
-    "set-wce-off": (False, {"set-wce": "off"}),
+    "set-wce-off": (False, {"set-wce": False}),
 }
 
 
@@ -34,8 +34,8 @@ def test_falls_back_to_the_configuration(boot, disk, stock, props):
 
 
 NEITHER = {
-    "stock-qemu": (True, {"config-wce": "off"}),
-    "patched-qemu": (False, {"config-wce": "off", "set-wce": "off"}),
+    "stock-qemu": (True, {"config-wce": False}),
+    "patched-qemu": (False, {"config-wce": False, "set-wce": False}),
 }
 
 
@@ -53,7 +53,7 @@ def test_cannot_be_switched(boot, disk, stock, props, start, mode):
 
 
 def test_set_wce_without_config_wce(boot, disk):
-    vm = boot(Config(disks=[disk(**{"config-wce": "off"})]))
+    vm = boot(Config(disks=[disk(**{"config-wce": False})]))
     assert access(vm) == "644"
     for mode in ("write through", "write back"):
         assert set_mode(vm, mode) == "OK"

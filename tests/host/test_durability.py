@@ -48,7 +48,7 @@ def write_switch_sync(vm):
 PAIRS = {
     # driver, stock QEMU, properties, whether the data is flushed
     "ours-and-patched-qemu": (OURS, False, {}, True),
-    "ours-and-patched-qemu-without-set-wce": (OURS, False, {"set-wce": "off"}, True),
+    "ours-and-patched-qemu-without-set-wce": (OURS, False, {"set-wce": False}, True),
     "ours-and-stock-qemu": (OURS, True, {}, True),
     "stock-and-stock-qemu": (STOCK, True, {}, False),
 }

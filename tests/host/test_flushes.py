@@ -8,7 +8,7 @@ from vbw.machine import Config
 
 DEVICES = {
     "set-wce": {},
-    "config-wce": {"set-wce": "off"},
+    "config-wce": {"set-wce": False},
 }
 
 
@@ -34,5 +34,6 @@ def test_failed_switch_leaves_flushes_alone(boot, image):
     """After a failed switch to write through the guest still flushes."""
     from vbw.machine import Disk, flush_fails_node
     vm = boot(Config(disks=[Disk(flush_fails_node(image))]))
+    assert vm.guest("vbwtool write /dev/vda 0 4096 1") == "OK"
     assert set_mode(vm, "write through") == "EIO"
     assert flushes_of(vm, "vbwtool write /dev/vda 0 4096 1 && vbwtool fsync /dev/vda") == 1

@@ -80,7 +80,7 @@ class Guest:
             raise GuestError(f"the guest's first word was {line!r}")
         return float(match.group(1))
 
-    def run(self, command: str, timeout: float = 30, check: bool = True) -> Output:
+    def run(self, command: str, timeout: float = 60, check: bool = True) -> Output:
         """Run a shell command; with check, it has to end with status 0."""
         number, self._next_id = self._next_id, self._next_id + 1
         limit = min(timeout, self._left())
@@ -107,7 +107,7 @@ class Guest:
                 f"in the guest: {command}\nended with status {output.status}\n{output.text}")
         return output
 
-    def __call__(self, command: str, timeout: float = 30) -> str:
+    def __call__(self, command: str, timeout: float = 60) -> str:
         """Run a command that must not fail, and return what it said."""
         return self.run(command, timeout).text
 

@@ -20,6 +20,7 @@ from .guest import GuestError
 from .scenarios import SCENARIOS, Scenario
 from .vm import VM
 
+FIRST_LINES = "first-lines"
 RUNS = pytest.StashKey[dict[str, "ScriptRun"]]()
 
 
@@ -124,6 +125,9 @@ class ScenarioNode(pytest.Collector):
                 run.report.problems.clear()
             raise
         (run.folder / "ktap").write_text(output.text + "\n")
+        if output.times:
+            with (vm.env.out / FIRST_LINES).open("a") as record:
+                record.write(f"{output.times[0] - vm.started_at:.2f}\n")
         run.report = ktap.parse(output.text)
         failed = any(result.outcome == "fail" for result in run.report.results.values())
         passed = any(result.outcome == "pass" for result in run.report.results.values())

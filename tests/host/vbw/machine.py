@@ -77,7 +77,7 @@ class Config:
     stock_qemu: bool = False
     kernel_args: str = ""
     extra: list[str] = field(default_factory=list)
-    deadline: float = 120.0
+    deadline: float = 300.0
     wrapper: list[str] = field(default_factory=list)
 
 
@@ -91,8 +91,23 @@ def _host_khz() -> int:
     return round(float(match.group(1)) * 1000) if match else 2_000_000
 
 
-def command_line(env: Env, config: Config, files: "Files") -> list[str]:
-    """QEMU's whole command line."""
+def _logged(files: "Files") -> list[str]:
+    """The console in a file, QEMU's monitor and the guest's agent on sockets."""
+    return [
+        "-chardev", f"file,id=console,path={files.console}",
+        "-serial", "chardev:console",
+        "-chardev", f"socket,id=monitor,fd={files.monitor_fd}",
+        "-mon", "chardev=monitor,mode=control",
+        "-chardev", f"socket,id=agent,fd={files.agent_fd}",
+        "-chardev", f"file,id=kmsg,path={files.kmsg}",
+        *_device(driver="virtio-serial-pci"),
+        *_device(driver="virtserialport", chardev="agent", name=AGENT_PORT),
+        *_device(driver="virtserialport", chardev="kmsg", name=KERNEL_LOG_PORT),
+    ]
+
+
+def command_line(env: Env, config: Config, initrd: Path, files: "Files | None") -> list[str]:
+    """QEMU's whole command line. Without files, the console is the terminal."""
     folder = env.qemu_stock if config.stock_qemu else env.qemu
     accel = "tcg,thread=multi" if env.accel == "tcg" else env.accel
     kernel_args = "console=ttyS0 loglevel=5 panic=-1 " + config.kernel_args
@@ -109,17 +124,9 @@ def command_line(env: Env, config: Config, files: "Files") -> list[str]:
         "-smp", str(config.cpus),
         "-m", str(config.memory_mb),
         "-kernel", str(env.kernel),
-        "-initrd", str(files.initrd),
+        "-initrd", str(initrd),
         "-append", kernel_args.strip(),
-        "-chardev", f"file,id=console,path={files.console}",
-        "-serial", "chardev:console",
-        "-chardev", f"socket,id=monitor,fd={files.monitor_fd}",
-        "-mon", "chardev=monitor,mode=control",
-        "-chardev", f"socket,id=agent,fd={files.agent_fd}",
-        "-chardev", f"file,id=kmsg,path={files.kmsg}",
-        *_device(driver="virtio-serial-pci"),
-        *_device(driver="virtserialport", chardev="agent", name=AGENT_PORT),
-        *_device(driver="virtserialport", chardev="kmsg", name=KERNEL_LOG_PORT),
+        *(_logged(files) if files else ["-serial", "mon:stdio"]),
     ]
     for disk in config.disks:
         command += disk.arguments()
@@ -130,7 +137,6 @@ def command_line(env: Env, config: Config, files: "Files") -> list[str]:
 class Files:
     """Where a machine's output goes, and the sockets it is born with."""
 
-    initrd: Path
     console: Path
     kmsg: Path
     monitor_fd: int

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .machine import Config, Disk, file_node, raw_node
-from .vm import OURS, VM
+from .vm import OURS, STOCK, VM
 
 IMAGE_MIB = 64
 
@@ -26,7 +26,7 @@ class Scenario:
     params: str = ""
     stock_qemu: bool = False
     image_mib: int = IMAGE_MIB
-    timeout: float = 100.0
+    timeout: float = 240.0
     after: Callable[[VM, Path], None] | None = None
 
     def config(self, image: Path) -> Config:
@@ -93,4 +93,6 @@ SCENARIOS: dict[str, list[Scenario]] = {
         Scenario("queues-4", props={"num-queues": 4}, cpus=4),
         Scenario("config-wce-only", stock_qemu=True),
     ],
+    # Made to fail, for test_harness.py
+    "complains.sh": [Scenario("selftest", driver=STOCK, stock_qemu=True)],
 }

@@ -44,13 +44,12 @@ class VM:
         monitor, monitor_theirs = socket.socketpair()
         agent, agent_theirs = socket.socketpair()
         files = Files(
-            initrd=initrd.build(self.env),
             console=self.folder / "console.log",
             kmsg=self.folder / "kmsg",
             monitor_fd=monitor_theirs.fileno(),
             agent_fd=agent_theirs.fileno(),
         )
-        command = command_line(self.env, self.config, files)
+        command = command_line(self.env, self.config, initrd.build(self.env), files)
         (self.folder / "command").write_text(" \\\n  ".join(command) + "\n")
         self.started_at = time.monotonic()
         with (self.folder / "qemu.log").open("wb") as log:
@@ -69,7 +68,7 @@ class VM:
             self.guest.wait_ready(60)
         except Exception as error:
             self.kill()
-            raise GuestError(f"the guest did not start: {error!r}\n{self._last_words()}") from error
+            raise GuestError(f"the guest did not start: {error}\n{self._last_words()}") from None
         self.boot_seconds = time.monotonic() - self.started_at
         return self
 

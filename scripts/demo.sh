@@ -1,0 +1,16 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: scripts/demo.sh
+#
+# Shows the main job, with everything that is shown also checked: a stock Debian kernel in the
+# patched QEMU loads the driver and switches its disk's write cache, under I/O, with the image
+# deleted, and with a disk that cannot flush. Makes what is missing first. The last line is the
+# verdict; the exit status is 0 only if every check has passed.
+
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+usage_if_asked "$@"
+
+exec "$VBW_SRC/scripts/run.sh" python3 "$VBW_SRC/scripts/demo.py" "$@"

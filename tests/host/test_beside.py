@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Our driver beside the kernel's own: each has disks, and a disk changes hands."""
+
+import pytest
+
+from test_switch import set_mode
+from vbw.machine import Config, Disk, file_node, raw_node
+from vbw.vm import OURS, STOCK
+
+
+@pytest.fixture
+def two_disks(folder):
+    """Two images, of 1 and 2 MiB."""
+    disks = []
+    for number in (1, 2):
+        image = folder / f"disk{number}.img"
+        with image.open("wb") as file:
+            file.truncate(number << 20)
+        disks.append(Disk(raw_node(file_node(image)), name=f"disk{number}"))
+    yield disks
+    for number in (1, 2):
+        (folder / f"disk{number}.img").unlink()
+
+
+def owners(vm):
+    """{size in MiB: (disk's name, driver)} of all disks."""
+    result = {}
+    for line in vm.guest(
+            "cd /sys/block; for d in vd*; do echo $(cat $d/size) $d "
+            "$(basename $(readlink $d/device/driver)); done").splitlines():
+        sectors, name, driver = line.split()
+        result[int(sectors) >> 11] = (name, driver)
+    return result
+
+
+def move(vm, name, old, new):
+    """Take a disk from a driver and give it to another."""
+    vm.guest(f"""
+        device=$(basename $(readlink -f /sys/block/{name}/device))
+        echo $device > /sys/bus/virtio/drivers/{old}/unbind
+        echo $device > /sys/bus/virtio/drivers/{new}/bind
+        n=0
+        until [ "$(basename $(readlink /sys/bus/virtio/devices/$device/driver))" = {new} ] &&
+              [ -d /sys/bus/virtio/devices/$device/block ]; do
+            n=$((n + 1)); [ $n -lt 200 ] || exit 1; usleep 50000
+        done""")
+
+
+def works(vm, name):
+    """A disk takes and gives data."""
+    for what in ("write", "verify"):
+        assert vm.guest(f"vbwtool {what} /dev/{name} 0 65536 3") == "OK"
+
+
+@pytest.mark.parametrize("first, second", [(STOCK, OURS), (OURS, STOCK)])
+def test_the_first_one_loaded_has_the_disks(boot, two_disks, first, second):
+    vm = boot(Config(disks=two_disks), driver=first)
+    vm.load(second)
+    assert [driver for _, driver in owners(vm).values()] == [first, first]
+    for name, _ in owners(vm).values():
+        works(vm, name)
+
+
+def test_a_disk_changes_hands(boot, two_disks):
+    vm = boot(Config(disks=two_disks), driver=STOCK)
+    vm.load(OURS)
+
+    for rounds in range(3):
+        move(vm, owners(vm)[2][0], STOCK, OURS)
+        found = owners(vm)
+        assert found[1][1] == STOCK and found[2][1] == OURS
+        assert found[1][0] != found[2][0], "two disks need two names"
+        works(vm, found[1][0])
+        works(vm, found[2][0])
+        assert set_mode(vm, "write through", f"/sys/block/{found[2][0]}/cache_type") == "OK"
+        assert vm.host_mode("disk2") == "write through"
+        assert vm.host_mode("disk1") == "write back"
+        move(vm, found[2][0], OURS, STOCK)
+        assert [driver for _, driver in owners(vm).values()] == [STOCK, STOCK], rounds
+    vm.guest(f"rmmod {OURS}")
+
+
+def test_instead_of_the_stock_driver(boot, two_disks):
+    """Unload the one, load the other: all disks are there again."""
+    vm = boot(Config(disks=two_disks), driver=STOCK)
+    vm.guest(f"rmmod {STOCK}")
+    vm.load(OURS)
+    assert [driver for _, driver in owners(vm).values()] == [OURS, OURS]
+    for name, _ in owners(vm).values():
+        works(vm, name)
