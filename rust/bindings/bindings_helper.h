@@ -8,6 +8,7 @@
  */
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
+#include <linux/hdreg.h>
 #include <linux/interrupt.h>
 #include <linux/scatterlist.h>
 #include <linux/virtio.h>

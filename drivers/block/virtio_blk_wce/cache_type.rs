@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The attributes of a disk in sysfs: `cache_type` and `cache_type_status`.
+//! The attributes of a disk in sysfs: `cache_type`, `cache_type_status` and `serial`.
 //!
 //! Documented in `Documentation/ABI/testing/sysfs-block-virtio_blk_wce`.
 
@@ -15,7 +15,7 @@ use kernel_ext::{
     disk_attributes, //
 };
 
-disk_attributes!(pub(crate) static GROUP: VirtioBlk = [CacheType, CacheTypeStatus]);
+disk_attributes!(pub(crate) static GROUP: VirtioBlk = [SerialNumber, CacheType, CacheTypeStatus]);
 
 /// The word for a mode, as `queue/write_cache` and `cache_type` of other disks have it.
 fn word(mode: Mode) -> &'static str {
@@ -31,6 +31,25 @@ fn mode(value: &[u8]) -> Result<Mode> {
         b"write through" => Ok(Mode::WriteThrough),
         b"write back" => Ok(Mode::WriteBack),
         _ => Err(EINVAL),
+    }
+}
+
+/// The serial number, as text without a newline; empty if the device has none.
+struct SerialNumber;
+
+impl Attribute<VirtioBlk> for SerialNumber {
+    const NAME: &'static CStr = c"serial";
+
+    fn mode(_blk: &VirtioBlk) -> u16 {
+        0o444
+    }
+
+    fn show(blk: &VirtioBlk, out: &mut Page<'_>) -> Result {
+        match blk.serial.read(blk) {
+            Ok(id) => Ok(out.write_bytes(id.split(|byte| *byte == 0).next().unwrap_or(&id))?),
+            Err(EIO) => Ok(()),
+            Err(err) => Err(err),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! How a device is told the mode of its write cache.
 
 use crate::{
-    disk::VirtioBlk,
+    disk::{Command, Purpose, VirtioBlk},
     switch::{Failure, Mode, Outcome}, //
 };
 use kernel::{device, prelude::*};
@@ -11,7 +11,6 @@ use kernel_ext::{
     block::disk::Disk,
     virtio::{
         blk::{config, feature, request, status, wce, Header},
-        command::Command,
         Device, //
     },
 };
@@ -75,7 +74,8 @@ struct SetWce;
 impl Control for SetWce {
     fn ask(&self, blk: &VirtioBlk, _disk: &Disk<VirtioBlk>, mode: Mode) -> Result<bool, Failure> {
         let header = Header::new(blk.endian(), request::SET_WCE, 0, 0);
-        let command = Command::new(header, &[value(mode)]).map_err(|_| Failure::Io)?;
+        let command =
+            Command::new(header, &[value(mode)], 0, Purpose::Cache).map_err(|_| Failure::Io)?;
 
         blk.send(command)?;
         Ok(true)
@@ -126,7 +126,7 @@ impl Control for ConfigWce {
         disk.drain();
 
         let header = Header::new(blk.endian(), request::FLUSH, 0, 0);
-        let sent = Command::new(header, &[])
+        let sent = Command::new(header, &[], 0, Purpose::Cache)
             .map_err(|_| Failure::Io)
             .and_then(|command| blk.send(command));
         if let Err(failure) = sent {

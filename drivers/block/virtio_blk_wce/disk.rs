@@ -7,6 +7,7 @@ use crate::{
     control,
     limits,
     name::{self, Name},
+    serial::{self, Serial},
     switch::Failure, //
 };
 use kernel::{
@@ -32,15 +33,27 @@ use kernel_ext::{
     },
     virtio::{
         blk::{feature, Header},
-        command::Command,
+        command,
         queue::{Either, Handler, Queue, Queues, RingGuard},
         Device,
         Endian, //
     },
 };
 
+/// What a command is for. No more than one for each purpose is under way at a time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To switch the write cache: [`crate::cache`].
+    Cache,
+    /// To learn the serial number: [`crate::serial`].
+    Serial,
+}
+
+/// A command to the device.
+pub(crate) type Command = command::Command<Header, Purpose>;
+
 /// What is handed to the device: I/O of the block layer, or a command of the driver's own.
-type Buffer = Either<Request<VirtioBlk>, KBox<Command<Header>>>;
+type Buffer = Either<Request<VirtioBlk>, KBox<Command>>;
 
 /// What is kept under the lock of each virtqueue.
 #[derive(Default)]
@@ -49,10 +62,32 @@ pub(crate) struct QueueState {
     disk: Option<Arc<Disk<VirtioBlk>>>,
     /// The ring was full: the block layer's queue waits to be started again.
     pub(crate) stopped: bool,
-    /// A command for which the ring had no room.
-    backlog: Option<KBox<Command<Header>>>,
-    /// The status byte of a command that the device has answered.
+    /// Commands for which the ring had no room, one for each [`Purpose`].
+    backlog: [Option<KBox<Command>>; 2],
+    /// The status byte of the command to switch the cache that the device has answered.
     answer: Option<u8>,
+    /// The command for the serial number.
+    pub(crate) serial: serial::State,
+}
+
+impl QueueState {
+    /// Keeps a command until the ring has room.
+    fn defer(&mut self, command: KBox<Command>) {
+        let [cache, serial] = &mut self.backlog;
+
+        match command.context {
+            Purpose::Cache => *cache = Some(command),
+            Purpose::Serial => *serial = Some(command),
+        }
+    }
+
+    /// Takes a command that was kept.
+    #[inline]
+    fn deferred(&mut self) -> Option<KBox<Command>> {
+        let [cache, serial] = &mut self.backlog;
+
+        cache.take().or_else(|| serial.take())
+    }
 }
 
 /// A virtio block device that is bound to the driver.
@@ -64,6 +99,8 @@ pub(crate) struct VirtioBlk {
     queues: Queues<Buffer, QueueState>,
     #[pin]
     pub(crate) cache: Cache,
+    #[pin]
+    pub(crate) serial: Serial,
     /// The device said that its configuration space changed.
     config_changed: AtomicFlag,
     #[pin]
@@ -94,6 +131,7 @@ impl VirtioBlk {
                 index,
                 queues <- Queues::new(queues),
                 cache <- Cache::new(mode, control::of(dev)),
+                serial <- Serial::new(),
                 config_changed: AtomicFlag::new(false),
                 work <- new_work!("VirtioBlk::work"),
             }),
@@ -189,17 +227,17 @@ impl VirtioBlk {
         self.config_changed.xchg(false, Full)
     }
 
-    /// Sends a command. Its status byte is [the answer](Self::take_answer).
+    /// Sends a command.
     ///
     /// A full ring is no failure: something in it makes room when it is done.
-    pub(crate) fn send(&self, command: KBox<Command<Header>>) -> Result<(), Failure> {
+    pub(crate) fn send(&self, command: KBox<Command>) -> Result<(), Failure> {
         let queue = self.queues.get(0).ok_or(Failure::Gone)?;
         let rcu = rcu::read_lock();
         let mut ring = queue.lock();
 
         match ring.add_right(command) {
             Ok(()) => (),
-            Err((command, ENOSPC)) => ring.state.backlog = Some(command),
+            Err((command, ENOSPC)) => ring.state.defer(command),
             Err((_, ENODEV)) => return Err(Failure::Gone),
             Err(_) => return Err(Failure::Io),
         }
@@ -210,7 +248,7 @@ impl VirtioBlk {
         Ok(())
     }
 
-    /// Takes the status byte of a command that the device has answered.
+    /// Takes the status byte of the command to switch the cache that the device has answered.
     pub(crate) fn take_answer(&self) -> Option<u8> {
         self.queues.get(0)?.lock().state.answer.take()
     }
@@ -240,20 +278,21 @@ impl VirtioBlk {
             }
         }
 
-        let Some(command) = ring.state.backlog.take() else {
+        let Some(command) = ring.state.deferred() else {
             return;
         };
-        match ring.add_right(command) {
-            Ok(()) => {
-                let rcu = rcu::read_lock();
-                let kick = ring.prepare_kick(&rcu);
-
-                drop(ring);
-                kick.notify();
-            }
-            // Still no room; or the device is broken, then nothing will ever be answered.
-            Err((command, _)) => ring.state.backlog = Some(command),
+        // If there is still no room it waits on; if the device is broken nothing will ever be
+        // answered.
+        if let Err((command, _)) = ring.add_right(command) {
+            ring.state.defer(command);
+            return;
         }
+
+        let rcu = rcu::read_lock();
+        let kick = ring.prepare_kick(&rcu);
+
+        drop(ring);
+        kick.notify();
     }
 }
 
@@ -278,10 +317,15 @@ impl Handler for VirtioBlk {
             while let Some(buffer) = ring.pop() {
                 match buffer {
                     Either::Left(rq) => rq.complete(),
-                    Either::Right(command) => {
-                        ring.state.answer = Some(command.device_status());
-                        answered = true;
-                    }
+                    Either::Right(command) => match command.context {
+                        Purpose::Cache => {
+                            ring.state.answer = Some(command.device_status());
+                            answered = true;
+                        }
+                        Purpose::Serial => {
+                            this.serial.answered(&mut ring.state.serial, command);
+                        }
+                    },
                 }
                 used = true;
             }

@@ -10,6 +10,7 @@
 //! - `control`: how a device is told the mode, by request or by configuration write.
 //! - `disk`: what the parts of a disk share, and the answers of the device.
 //! - `request`: I/O.
+//! - `serial`: the serial number.
 //! - `limits`, `name`: what a disk looks like.
 
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ mod disk;
 mod limits;
 mod name;
 mod request;
+mod serial;
 mod switch;
 
 use crate::disk::VirtioBlk;
@@ -54,6 +56,7 @@ kernel_ext::virtio_device_table!(ID_TABLE, [virtio::DeviceId::from_type(blk::DEV
 const FEATURES: &[u32] = &[
     feature::SEG_MAX,
     feature::SIZE_MAX,
+    feature::GEOMETRY,
     feature::RO,
     feature::BLK_SIZE,
     feature::FLUSH,
@@ -100,9 +103,10 @@ impl virtio::Driver for VirtioBlkDriver {
 impl VirtioBlkDriver {
     /// Ends all use of a disk, which may have users or not.
     fn take_down(shared: &Arc<VirtioBlk>, disk: &Disk<VirtioBlk>) {
-        // Writers of the attribute first: removal of the disk waits for them. Then the work, which
+        // Users of the attributes first: removal of the disk waits for them. Then the work, which
         // uses the disk; it may wait for I/O, which needs the device.
         shared.cache.close();
+        shared.serial.close(shared);
         work::disable_sync(shared);
         disk.remove();
 

@@ -6,7 +6,10 @@
 
 use kernel::{device, prelude::*};
 use kernel_ext::{
-    block::{limits::Limits, mq},
+    block::{
+        limits::Limits,
+        mq::{self, Geometry}, //
+    },
     virtio::{
         blk::{config, feature},
         Device, //
@@ -66,6 +69,28 @@ pub(crate) fn capacity(dev: &Device<device::Bound>) -> Result<u64> {
     }
 
     Ok(sectors)
+}
+
+/// The geometry for `HDIO_GETGEO`: the device's, or one as other disks of that many sectors have.
+///
+/// # Errors
+///
+/// Those of the transport.
+pub(crate) fn geometry(dev: &Device<device::Bound>, sectors: u64) -> Result<Geometry> {
+    if !dev.has_feature(feature::GEOMETRY) {
+        // Cylinders of a MiB. What does not fit is cut off, as everywhere.
+        return Ok(Geometry {
+            cylinders: (sectors >> 11) as u16,
+            heads: 64,
+            sectors: 32,
+        });
+    }
+
+    Ok(Geometry {
+        cylinders: dev.read(config::GEOMETRY_CYLINDERS)?,
+        heads: dev.read(config::GEOMETRY_HEADS)?,
+        sectors: dev.read(config::GEOMETRY_SECTORS)?,
+    })
 }
 
 /// The limits of the disk.

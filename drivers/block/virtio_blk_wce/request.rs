@@ -2,11 +2,11 @@
 
 //! I/O: requests of the block layer to the device and back.
 
-use crate::disk::VirtioBlk;
+use crate::{disk::VirtioBlk, limits};
 use kernel::{prelude::*, sync::rcu};
 use kernel_ext::{
     block::{
-        mq::{HwQueue, Operations, Rejected},
+        mq::{Geometry, HwQueue, Operations, Rejected},
         request::{Op, Request, Status}, //
     },
     virtio::{
@@ -102,6 +102,11 @@ impl Operations for VirtioBlk {
 
         rq.unmap();
         rq.end(status);
+    }
+
+    fn geometry(blk: &Self, sectors: u64) -> Result<Geometry> {
+        blk.with_device(|dev| limits::geometry(dev, sectors))
+            .ok_or(ENXIO)?
     }
 }
 

@@ -50,17 +50,28 @@ pub struct Page<'a> {
     len: usize,
 }
 
-impl fmt::Write for Page<'_> {
-    fn write_str(&mut self, s: &str) -> fmt::Result {
-        let end = self.len.checked_add(s.len()).ok_or(fmt::Error)?;
+impl Page<'_> {
+    /// Appends bytes, which need not be text.
+    ///
+    /// # Errors
+    ///
+    /// If the page is full.
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> fmt::Result {
+        let end = self.len.checked_add(bytes.len()).ok_or(fmt::Error)?;
 
         self.buffer
             .get_mut(self.len..end)
             .ok_or(fmt::Error)?
-            .copy_from_slice(s.as_bytes());
+            .copy_from_slice(bytes);
         self.len = end;
 
         Ok(())
+    }
+}
+
+impl fmt::Write for Page<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        self.write_bytes(s.as_bytes())
     }
 }
 

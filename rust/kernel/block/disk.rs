@@ -14,7 +14,7 @@ use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
     device,
-    error::{from_err_ptr, to_result},
+    error::{from_err_ptr, from_result, to_result},
     module::this_module,
     prelude::*,
     static_lock_class,
@@ -54,6 +54,7 @@ impl<T: Operations> Disk<T> {
     const FOPS: bindings::block_device_operations = bindings::block_device_operations {
         owner: this_module::<T::Module>().as_ptr(),
         free_disk: Some(Self::free_disk),
+        getgeo: Some(Self::getgeo),
         ..pin_init::zeroed()
     };
 
@@ -241,6 +242,35 @@ impl<T: Operations> Disk<T> {
         // SAFETY: The kobject is valid.
         to_result(unsafe {
             bindings::kobject_uevent(self.kobj(), bindings::kobject_action_KOBJ_CHANGE)
+        })
+    }
+
+    extern "C" fn getgeo(
+        disk: *mut bindings::gendisk,
+        geometry: *mut kernel::bindings::hd_geometry,
+    ) -> c_int {
+        // SAFETY: The block layer passes a disk that is open. By the type invariant it owns a
+        // reference to its data until it is freed.
+        let (data, sectors) = unsafe {
+            (
+                &*(*disk).private_data.cast::<T::Data>(),
+                (*(*disk).part0).bd_nr_sectors,
+            )
+        };
+
+        from_result(|| {
+            let found = T::geometry(data, sectors)?;
+            // CAST: The type is declared, but not defined, in the headers that the `kernel` crate
+            // binds.
+            let geometry = geometry.cast::<bindings::hd_geometry>();
+
+            // SAFETY: The block layer passes a structure for us to fill.
+            unsafe {
+                (*geometry).cylinders = found.cylinders;
+                (*geometry).heads = found.heads;
+                (*geometry).sectors = found.sectors;
+            }
+            Ok(0)
         })
     }
 

@@ -57,6 +57,24 @@ pub trait Operations: Sized + Send + Sync + 'static {
 
     /// Ends a request that the device has answered.
     fn complete(rq: Request<Self>);
+
+    /// What `HDIO_GETGEO` tells of a disk with so many sectors of 512 bytes.
+    ///
+    /// # Errors
+    ///
+    /// The caller gets the error.
+    fn geometry(data: &Self::Data, sectors: u64) -> Result<Geometry>;
+}
+
+/// The geometry that a disk pretends to have.
+#[derive(Clone, Copy)]
+pub struct Geometry {
+    /// Cylinders.
+    pub cylinders: u16,
+    /// Heads, that is, tracks of a cylinder.
+    pub heads: u8,
+    /// Sectors of a track.
+    pub sectors: u8,
 }
 
 /// A hardware queue, as an operation of the driver sees it.

@@ -17,11 +17,11 @@ pub const DEVICE_ID: u32 = bindings::VIRTIO_ID_BLOCK;
 pub mod feature {
     pub use crate::bindings::{
         VIRTIO_BLK_F_BLK_SIZE as BLK_SIZE, VIRTIO_BLK_F_CONFIG_WCE as CONFIG_WCE,
-        VIRTIO_BLK_F_DISCARD as DISCARD, VIRTIO_BLK_F_FLUSH as FLUSH, VIRTIO_BLK_F_MQ as MQ,
-        VIRTIO_BLK_F_RO as RO, VIRTIO_BLK_F_SECURE_ERASE as SECURE_ERASE,
-        VIRTIO_BLK_F_SEG_MAX as SEG_MAX, VIRTIO_BLK_F_SET_WCE as SET_WCE,
-        VIRTIO_BLK_F_SIZE_MAX as SIZE_MAX, VIRTIO_BLK_F_TOPOLOGY as TOPOLOGY,
-        VIRTIO_BLK_F_WRITE_ZEROES as WRITE_ZEROES,
+        VIRTIO_BLK_F_DISCARD as DISCARD, VIRTIO_BLK_F_FLUSH as FLUSH,
+        VIRTIO_BLK_F_GEOMETRY as GEOMETRY, VIRTIO_BLK_F_MQ as MQ, VIRTIO_BLK_F_RO as RO,
+        VIRTIO_BLK_F_SECURE_ERASE as SECURE_ERASE, VIRTIO_BLK_F_SEG_MAX as SEG_MAX,
+        VIRTIO_BLK_F_SET_WCE as SET_WCE, VIRTIO_BLK_F_SIZE_MAX as SIZE_MAX,
+        VIRTIO_BLK_F_TOPOLOGY as TOPOLOGY, VIRTIO_BLK_F_WRITE_ZEROES as WRITE_ZEROES,
         VIRTIO_RING_F_INDIRECT_DESC as RING_INDIRECT_DESC,
     };
 }
@@ -29,11 +29,15 @@ pub mod feature {
 /// Request types.
 pub mod request {
     pub use crate::bindings::{
-        VIRTIO_BLK_T_DISCARD as DISCARD, VIRTIO_BLK_T_FLUSH as FLUSH, VIRTIO_BLK_T_IN as IN,
-        VIRTIO_BLK_T_OUT as OUT, VIRTIO_BLK_T_SECURE_ERASE as SECURE_ERASE,
-        VIRTIO_BLK_T_SET_WCE as SET_WCE, VIRTIO_BLK_T_WRITE_ZEROES as WRITE_ZEROES,
+        VIRTIO_BLK_T_DISCARD as DISCARD, VIRTIO_BLK_T_FLUSH as FLUSH,
+        VIRTIO_BLK_T_GET_ID as GET_ID, VIRTIO_BLK_T_IN as IN, VIRTIO_BLK_T_OUT as OUT,
+        VIRTIO_BLK_T_SECURE_ERASE as SECURE_ERASE, VIRTIO_BLK_T_SET_WCE as SET_WCE,
+        VIRTIO_BLK_T_WRITE_ZEROES as WRITE_ZEROES,
     };
 }
+
+/// The length of the reply to a [`request::GET_ID`] in bytes.
+pub const ID_BYTES: usize = bindings::VIRTIO_BLK_ID_BYTES as usize;
 
 /// Values of a request's status byte.
 pub mod status {
@@ -62,10 +66,10 @@ pub mod config {
     use super::{bindings::virtio_blk_config, offset_of, Field};
 
     macro_rules! fields {
-        ($($(#[$doc:meta])* $name:ident: $ty:ty = $field:ident;)*) => {
+        ($($(#[$doc:meta])* $name:ident: $ty:ty = $($field:ident).+;)*) => {
             $(
                 $(#[$doc])*
-                pub const $name: Field<$ty> = Field::new(offset_of!(virtio_blk_config, $field));
+                pub const $name: Field<$ty> = Field::new(offset_of!(virtio_blk_config, $($field).+));
             )*
         };
     }
@@ -77,6 +81,12 @@ pub mod config {
         SIZE_MAX: u32 = size_max;
         /// Most segments of a request; with [`SEG_MAX`](super::feature::SEG_MAX).
         SEG_MAX: u32 = seg_max;
+        /// Cylinders, with [`GEOMETRY`](super::feature::GEOMETRY), as the following ones.
+        GEOMETRY_CYLINDERS: u16 = geometry.cylinders;
+        /// Heads.
+        GEOMETRY_HEADS: u8 = geometry.heads;
+        /// Sectors of a track.
+        GEOMETRY_SECTORS: u8 = geometry.sectors;
         /// Logical block size in bytes; with [`BLK_SIZE`](super::feature::BLK_SIZE).
         BLK_SIZE: u32 = blk_size;
         /// Logarithm of the logical blocks of a physical block; with

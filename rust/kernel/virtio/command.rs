@@ -14,33 +14,49 @@ use kernel::{bindings::scatterlist, prelude::*, transmute::AsBytes};
 /// The longest payload of a command in bytes.
 const MAX_PAYLOAD: usize = 8;
 
-/// A header and a short payload that the device reads, and the status byte that it writes.
-pub struct Command<H> {
+/// The longest reply to a command in bytes.
+const MAX_REPLY: usize = 32;
+
+/// A header and a short payload that the device reads, and a short reply and the status byte that
+/// it writes.
+///
+/// `C` is the driver's own, for it to know the command by when it is answered.
+pub struct Command<H, C> {
     header: H,
     payload: [u8; MAX_PAYLOAD],
     payload_len: u32,
+    reply: [u8; MAX_REPLY],
+    reply_len: u32,
     status: u8,
+    /// What the driver knows the command by.
+    pub context: C,
 }
 
-impl<H: AsBytes + Send> Command<H> {
-    /// Allocates a command.
+impl<H: AsBytes + Send, C: Send> Command<H, C> {
+    /// Allocates a command with room for a reply of `reply_len` bytes.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `EINVAL` if the payload is longer than eight bytes.
-    pub fn new(header: H, payload: &[u8]) -> Result<KBox<Self>> {
+    /// `ENOMEM`; `EINVAL` if the payload is longer than eight bytes, or the reply than 32.
+    pub fn new(header: H, payload: &[u8], reply_len: usize, context: C) -> Result<KBox<Self>> {
         let mut bytes = [0; MAX_PAYLOAD];
         bytes
             .get_mut(..payload.len())
             .ok_or(EINVAL)?
             .copy_from_slice(payload);
+        if reply_len > MAX_REPLY {
+            return Err(EINVAL);
+        }
 
         Ok(KBox::new(
             Self {
                 header,
                 payload: bytes,
                 payload_len: payload.len() as u32,
+                reply: [0; MAX_REPLY],
+                reply_len: reply_len as u32,
                 status: NO_STATUS,
+                context,
             },
             GFP_KERNEL,
         )?)
@@ -50,11 +66,16 @@ impl<H: AsBytes + Send> Command<H> {
     pub fn device_status(&self) -> u8 {
         self.status
     }
+
+    /// The reply; zeroes where the device did not write it.
+    pub fn reply(&self) -> &[u8] {
+        &self.reply[..self.reply_len as usize]
+    }
 }
 
 // SAFETY: The pointer is that of the box, which `into_raw()` gives up, and whose type is aligned as
 // its integers are; the lists describe what the box owns.
-unsafe impl<H: AsBytes + Send> Buffer for KBox<Command<H>> {
+unsafe impl<H: AsBytes + Send, C: Send> Buffer for KBox<Command<H, C>> {
     fn into_raw(self) -> NonNull<c_void> {
         NonNull::from(KBox::leak(self)).cast()
     }
@@ -68,14 +89,17 @@ unsafe impl<H: AsBytes + Send> Buffer for KBox<Command<H>> {
         ptr: NonNull<c_void>,
         f: impl FnOnce(&mut [*mut scatterlist], u32, u32) -> R,
     ) -> R {
-        let command = ptr.cast::<Command<H>>().as_ptr();
+        let command = ptr.cast::<Command<H, C>>().as_ptr();
         let mut header = scatterlist::default();
         let mut payload = scatterlist::default();
+        let mut reply = scatterlist::default();
         let mut status = scatterlist::default();
 
         // SAFETY: By the requirement of this function `ptr` is a valid command in memory of the
         // slab allocator, as lists need.
-        let payload_len = unsafe {
+        let (payload_len, reply_len) = unsafe {
+            let (payload_len, reply_len) = ((*command).payload_len, (*command).reply_len);
+
             bindings::sg_init_one(
                 &mut header,
                 (&raw const (*command).header).cast(),
@@ -84,17 +108,23 @@ unsafe impl<H: AsBytes + Send> Buffer for KBox<Command<H>> {
             bindings::sg_init_one(
                 &mut payload,
                 (&raw const (*command).payload).cast(),
-                (*command).payload_len,
+                payload_len,
             );
+            bindings::sg_init_one(&mut reply, (&raw const (*command).reply).cast(), reply_len);
             bindings::sg_init_one(&mut status, (&raw const (*command).status).cast(), 1);
 
-            (*command).payload_len
+            (payload_len, reply_len)
         };
 
-        if payload_len == 0 {
-            f(&mut [&mut header, &mut status], 1, 1)
-        } else {
-            f(&mut [&mut header, &mut payload, &mut status], 2, 1)
+        match (payload_len, reply_len) {
+            (0, 0) => f(&mut [&mut header, &mut status], 1, 1),
+            (_, 0) => f(&mut [&mut header, &mut payload, &mut status], 2, 1),
+            (0, _) => f(&mut [&mut header, &mut reply, &mut status], 1, 2),
+            (_, _) => f(
+                &mut [&mut header, &mut payload, &mut reply, &mut status],
+                2,
+                2,
+            ),
         }
     }
 }
