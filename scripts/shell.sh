@@ -13,4 +13,6 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 usage_if_asked "$@"
 
-exec "$VBW_SRC/scripts/run.sh" python3 "$VBW_SRC/scripts/shell.py" "$@"
+# Inside run.sh all that is needed is there already.
+[ -n "${VBW_INITRAMFS-}" ] || exec "$VBW_SRC/scripts/run.sh" "$VBW_SRC/scripts/shell.sh" "$@"
+exec python3 "$VBW_SRC/scripts/shell.py" "$@"
