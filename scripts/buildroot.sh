@@ -95,6 +95,7 @@ fi
 
 host_tools
 user_namespaces
-part root "$(key "$(digest "$PACKAGES" "$VBW_SRC"/scripts/buildroot{,-hook}.sh)" "$(id -u)")" make_root
+part root "$(key "$(id -u)" "$(declare -f make_root)" "$(listed "$PACKAGES"/*.list "$PACKAGES/pins")" \
+	"$(digest "$VBW_SRC/scripts/buildroot-hook.sh")")" make_root
 prune root 2
 echo "$PART"

@@ -15,20 +15,26 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 usage_if_asked "$@"
+
+# What the root lacks is fetched from outside, where the network is.
+if ! in_root && [ -n "${1-}" ]; then
+	root=$("$VBW_SRC/scripts/buildroot.sh")
+	[ -d "$root/usr/src/linux-headers-$1" ] ||
+		VBW_KERNEL_PACKAGES=$("$VBW_SRC/scripts/kdir-fetch.sh" "$1")
+	export VBW_KERNEL_PACKAGES=${VBW_KERNEL_PACKAGES-}
+fi
 run_inside "$@"
 
 # shellcheck source=/dev/null
 [ ! -e /etc/vbw-root ] || . /etc/vbw-root
-: "${LINUX_RELEASE:=$(uname -r)}"
-release=${1:-$LINUX_RELEASE}
+release=${1:-${LINUX_RELEASE:-$(uname -r)}}
 source=linux-source-$(cut -d. -f1,2 <<<"$release")
-headers=/usr/src/linux-headers-$release
-archive=/usr/src/$source.tar.xz
+headers=${VBW_KERNEL_PACKAGES-}/usr/src/linux-headers-$release
+archive=${VBW_KERNEL_PACKAGES-}/usr/src/$source.tar.xz
 
 for file in "$headers/.config" "$headers/Module.symvers" "$archive"; do
 	[ -e "$file" ] || die "$file is missing; install linux-headers-$release and $source"
 done
-
 jobs=$(nproc)
 
 # The tree is cut to what a module can need: no documentation, no other architectures' code, no C
@@ -95,6 +101,7 @@ make_kdir() {
 	[ "$(make -s -C "$1" kernelrelease)" = "$release" ] || die "KDIR: its release is not $release"
 }
 
-part kdir "$(key "$release" "${VBW_ROOT_KEY-none}" "$(digest "$VBW_SRC/scripts/kdir.sh" "$headers/.config" "$headers/Module.symvers")")" make_kdir
+part kdir "$(key "$release" "${VBW_ROOT_KEY-none}" "$(declare -f unpack configure prepare)" \
+	"$(digest "$headers/.config" "$headers/Module.symvers")")" make_kdir
 prune kdir 2
 echo "$PART"

@@ -128,7 +128,7 @@ make_qemu() {
 	unlock "$held"
 }
 
-part qemu-source "$(key "$(digest "$dsc")")" make_pristine
+part qemu-source "$(key "$(digest "$dsc")" "$(declare -f unpack)")" make_pristine
 pristine=$PART/source
 if [ "${1-}" = --source ]; then
 	echo "$pristine"
