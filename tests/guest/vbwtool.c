@@ -29,7 +29,9 @@ static const char usage[] =
 "         one direct write of a pattern made from SEED\n"
 "       vbwtool verify DISK OFFSET BYTES SEED\n"
 "         one direct read; EILSEQ when it is not that pattern\n"
-"       vbwtool fsync DISK\n";
+"       vbwtool fsync DISK\n"
+"       vbwtool zero DISK OFFSET BYTES\n"
+"         a range written with zeroes, by a request for that if the disk has one\n";
 
 static void die(const char *what)
 {
@@ -171,6 +173,14 @@ static int do_fsync(const char *path)
 	return answer(fsync(fd) ? errno : 0);
 }
 
+static int do_zero(const char *path, off_t offset, off_t length)
+{
+	int fd = open_or_die(path, O_WRONLY);
+
+	return answer(fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, length) ?
+		      errno : 0);
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -185,6 +195,8 @@ int main(int argc, char **argv)
 		return do_verify(argv[2], number(argv[3]), number(argv[4]), number(argv[5]));
 	if (!strcmp(what, "fsync") && argc == 3)
 		return do_fsync(argv[2]);
+	if (!strcmp(what, "zero") && argc == 5)
+		return do_zero(argv[2], number(argv[3]), number(argv[4]));
 	fputs(usage, what[0] == '-' ? stdout : stderr);
 	return !strcmp(what, "--help") ? 0 : 2;
 }

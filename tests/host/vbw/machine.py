@@ -84,8 +84,9 @@ class Config:
 def _host_khz() -> int:
     """The host's clock rate, which is what a guest's time stamp counter runs at.
 
-    A microvm has no other clock that the guest could measure its counter with
-    when it is emulated on a busy host, and it hangs when it could not: tell it.
+    A guest that is emulated on a busy host can't measure its counter by its other
+    clocks, of which a microvm hardly has any; what it gets wrong, or not at all,
+    can make it hang while it starts: tell it.
     """
     match = re.search(r"^cpu MHz\s*: ([\d.]+)", Path("/proc/cpuinfo").read_text(), re.M)
     return round(float(match.group(1)) * 1000) if match else 2_000_000
@@ -111,7 +112,7 @@ def command_line(env: Env, config: Config, initrd: Path, files: "Files | None") 
     folder = env.qemu_stock if config.stock_qemu else env.qemu
     accel = "tcg,thread=multi" if env.accel == "tcg" else env.accel
     kernel_args = "console=ttyS0 loglevel=5 panic=-1 " + config.kernel_args
-    if config.machine == "microvm" and env.accel == "tcg":
+    if env.accel == "tcg":
         kernel_args += f" tsc_early_khz={_host_khz()}"
     command = [
         *config.wrapper,
