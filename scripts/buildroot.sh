@@ -17,13 +17,14 @@ PACKAGES=$VBW_SRC/scripts/packages
 # shellcheck source=scripts/packages/pins
 . "$PACKAGES/pins"
 
-# The host needs two tools to make and to enter the root; an ordinary user one more, which sets up
-# the user namespace.
+# The host needs two tools to make and to enter the root, and Debian's keys; an ordinary user one
+# tool more, which sets up the user namespace.
 host_tools() {
 	local missing=()
 	command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
 	command -v bwrap >/dev/null || missing+=(bubblewrap)
 	[ "$(id -u)" -eq 0 ] || command -v newuidmap >/dev/null || missing+=(uidmap)
+	[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
 	[ ${#missing[@]} -gt 0 ] || return 0
 
 	command -v apt-get >/dev/null ||
@@ -55,7 +56,7 @@ user_namespaces() {
 listed() { sed 's/#.*//' "$@" | tr -s '[:space:]' '\n' | sed '/^$/d'; }
 
 make_root() {
-	local root=$1 packages contain=() mode=unshare
+	local root=$1/root packages contain=() mode=unshare
 	packages=$(listed "$PACKAGES"/{build,kernel,qemu,test,lint}.list | paste -sd,)
 	# As root mmdebstrap mounts /proc and /sys below the new root: in a namespace of its own, so that
 	# they, and whatever runs there, go with it when it is interrupted.
@@ -98,4 +99,4 @@ user_namespaces
 part root "$(key "$(id -u)" "$(declare -f make_root)" "$(listed "$PACKAGES"/*.list "$PACKAGES/pins")" \
 	"$(digest "$VBW_SRC/scripts/buildroot-hook.sh")")" make_root
 prune root 2
-echo "$PART"
+echo "$PART/root"

@@ -40,7 +40,8 @@ done
 ! in_root || exec "$@"
 
 root=$("$VBW_SRC/scripts/buildroot.sh")
-lock shared "root-${root##*/}" "build root"
+root_key=$(basename "$(dirname "$root")")
+lock shared "root-$root_key" "build root"
 
 binds+=(--bind "$VBW_SRC" "$VBW_SRC" --bind "$VBW_CACHE" "$VBW_CACHE")
 folder=$PWD
@@ -51,7 +52,7 @@ esac
 userns=()
 [ "$(id -u)" -eq 0 ] || userns=(--unshare-user --uid 0 --gid 0)
 
-environment=(PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8 "VBW_ROOT_KEY=${root##*/}")
+environment=(PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8 "VBW_ROOT_KEY=$root_key")
 for name in TERM CI ACCEL V PYTEST_ADDOPTS NO_COLOR ${!VBW_*}; do
 	[ "$name" != VBW_ROOT_KEY ] || continue
 	[ -z "${!name+set}" ] || environment+=("$name=${!name}")

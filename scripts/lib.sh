@@ -91,11 +91,9 @@ part() {
 # be mounted below a folder is left alone.
 remove_tree() {
 	[ -e "$1" ] || return 0
-	if [ -O "$1" ]; then
-		rm -rf --one-file-system "$1"
-	else
-		mmdebstrap --unshare-helper rm -rf --one-file-system "$1"
-	fi
+	rm -rf --one-file-system "$1" 2>/dev/null && return
+	mmdebstrap --unshare-helper rm -rf --one-file-system "$1/root"
+	rm -rf --one-file-system "$1"
 }
 
 # prune KIND KEEP: removes what is left of interrupted runs, and the parts of a kind beyond the KEEP

@@ -105,6 +105,7 @@ check "Linux's checkpatch: $((${#c[@]} + ${#rust[@]})) files" linux_checkpatch "
 check "shellcheck: ${#shell[@]} scripts" shellcheck -x "${shell[@]}"
 check "pyflakes: ${#python[@]} files" python3 -m pyflakes "${python[@]}"
 check "codespell" codespell --skip './.git,./LICENSES,*.pyc' .
+check "the cache's promises" scripts/selftest.sh
 check "every file names its licence" licences
 check "no registry or mirror is named" no_hosts
 check "no file of more than 600 lines" short_files
