@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,7 +51,8 @@ def folder(env: Env, request: pytest.FixtureRequest) -> Path:
     """A folder for the test's logs and images."""
     name = re.sub(r"[^\w.=-]+", "_", request.node.nodeid.removeprefix("host/"))
     path = env.out / name
-    path.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
     request.node.stash[FOLDER] = path
     return path
 
