@@ -70,9 +70,10 @@ class Story:
 
 def both_sides(story: Story, vm: VM, disk: str, device: str, mode: str, status: str) -> None:
     """What guest and host say about a disk's mode."""
-    found = vm.guest(f"cd /sys/block/{disk}; cat cache_type queue/write_cache cache_type_status")
-    story.check("guest", f"{disk}'s cache_type, queue/write_cache, cache_type_status",
-                f"{mode}, {mode}, {status}", ", ".join(found.splitlines()))
+    words = vm.guest(f"cd /sys/block/{disk}; cat cache_type queue/write_cache cache_type_status")
+    form = "{}; write_cache: {}; status: {}"
+    story.check("guest", f"{disk} cache_type", form.format(mode, mode, status),
+                form.format(*words.splitlines()))
     story.check("host", f"query-block, {disk}", mode, vm.host_mode(device))
 
 
@@ -122,6 +123,8 @@ def tell(story: Story, vm: VM, image: Path) -> None:
     story.check("guest", "uname -r", vm.env.release, vm.guest("uname -r"))
     story.check("guest", "vda's driver", OURS,
                 vm.guest("basename $(readlink /sys/block/vda/device/driver)"))
+    story.check("guest", "vda's feature bit 23, SET_WCE", "1",
+                vm.guest("cut -c24 /sys/block/vda/device/features"))
     both_sides(story, vm, "vda", "disk0", "write back", "none")
 
     story.step("The write cache is switched, both ways, while fio writes and verifies")

@@ -25,6 +25,17 @@ def test_demo(env, folder):
     assert re.match(r"PASSED: \d+ checks in \d+ s$", result.stdout.splitlines()[-1])
     assert "\033" not in result.stdout, "plain text where no terminal is"
 
+    readme = (env.src / "README.md").read_text()
+    picture = re.search(r"^    1\. .*?^    PASSED.*?$", readme, re.M | re.S)
+    assert picture and without_figures(picture.group()) == without_figures(result.stdout), \
+        "README.md shows another demo"
+
+
+def without_figures(text):
+    """The lines of the demo, without what differs from run to run."""
+    text = re.sub(r"\d+(\.\d+)*|tcg|kvm", "N", text)
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
 
 def test_demo_says_what_fails(env, folder):
     """With a driver that cannot be loaded there is no good verdict."""

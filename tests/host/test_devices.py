@@ -4,7 +4,7 @@
 import pytest
 
 from test_errors import write_and_verify
-from test_switch import expect, set_mode
+from test_switch import expect, has_set_wce, set_mode
 from vbw.guest import GuestError
 from vbw.machine import Config
 
@@ -26,6 +26,7 @@ CONFIG_WCE_ONLY = {
 def test_falls_back_to_the_configuration(boot, disk, stock, props):
     vm = boot(Config(stock_qemu=stock, disks=[disk(**props)]))
     assert access(vm) == "644"
+    assert not has_set_wce(vm)
     expect(vm, "write back", "none")
     for mode in ("write through", "write through", "write back", "write back"):
         write_and_verify(vm, 0, 5)
@@ -55,6 +56,7 @@ def test_cannot_be_switched(boot, disk, stock, props, start, mode):
 def test_set_wce_without_config_wce(boot, disk):
     vm = boot(Config(disks=[disk(**{"config-wce": False})]))
     assert access(vm) == "644"
+    assert has_set_wce(vm)
     for mode in ("write through", "write back"):
         assert set_mode(vm, mode) == "OK"
         expect(vm, mode, f"ok {mode}")

@@ -20,6 +20,11 @@ def expect(vm, mode, status):
     assert vm.host_mode() == mode
 
 
+def has_set_wce(vm):
+    """Whether the driver has negotiated the request, feature bit 23."""
+    return vm.guest("cut -c24 /sys/block/vda/device/features") == "1"
+
+
 def set_mode(vm, mode, path="/sys/block/vda/cache_type"):
     """One write into cache_type; returns OK or the error's name."""
     return vm.guest(f"vbwtool set {path} '{mode}'")
@@ -30,6 +35,7 @@ def set_mode(vm, mode, path="/sys/block/vda/cache_type"):
 ])
 def test_host_agrees(boot, disk, machine, transport):
     vm = boot(Config(machine=machine, disks=[disk(transport)]))
+    assert has_set_wce(vm)
     expect(vm, "write back", "none")
     for mode in MODES * 2:
         assert set_mode(vm, mode) == "OK"
