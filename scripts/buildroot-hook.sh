@@ -69,14 +69,14 @@ add_sources
 choose_kernel
 choose_qemu
 
-# apt runs outside, where the network is set up, and only ever downloads; dpkg runs inside. What is
-# installed already still lies in the folder of downloads.
+# The apt outside, where the network is set up, only downloads; the one inside installs. What is
+# installed already need not lie in the folder of downloads.
 apt-get clean
 mapfile -t backports < <(sed 's/ *#.*//; /^$/d' "$VBW_PACKAGES/backports.list")
-apt-get install -y --no-install-recommends --download-only \
-	"${backports[@]/%//$SUITE-backports}" \
-	{linux-binary-,linux-modules-,linux-base-}"$LINUX_RELEASE=$LINUX_VERSION" "$LINUX_SOURCE=$LINUX_VERSION"
-chroot "$root" sh -c 'dpkg --install /var/cache/apt/archives/*.deb'
+wanted=("${backports[@]/%//$SUITE-backports}"
+	{linux-binary-,linux-modules-,linux-base-}"$LINUX_RELEASE=$LINUX_VERSION" "$LINUX_SOURCE=$LINUX_VERSION")
+apt-get install -y --no-install-recommends --download-only "${wanted[@]}"
+env -u APT_CONFIG chroot "$root" apt-get install -y --no-install-recommends --no-download "${wanted[@]}"
 check "$root/usr/src/$LINUX_SOURCE.tar.xz" "$LINUX_SOURCE_SHA256"
 
 # Of the headers only the configuration and the symbols are used: no need for what they depend on.

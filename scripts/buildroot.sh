@@ -13,7 +13,6 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 usage_if_asked "$@"
 
-PACKAGES=$VBW_SRC/scripts/packages
 # shellcheck source=scripts/packages/pins
 . "$PACKAGES/pins"
 
@@ -52,8 +51,6 @@ user_namespaces() {
 			"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)"
 	fi
 }
-
-listed() { sed 's/#.*//' "$@" | tr -s '[:space:]' '\n' | sed '/^$/d'; }
 
 make_root() {
 	local root=$1/root packages contain=() mode=unshare

@@ -40,8 +40,7 @@ done
 ! in_root || exec "$@"
 
 root=$("$VBW_SRC/scripts/buildroot.sh")
-root_key=$(basename "$(dirname "$root")")
-lock shared "root-$root_key" "build root"
+lock shared "root-$(basename "$(dirname "$root")")" "build root"
 
 binds+=(--bind "$VBW_SRC" "$VBW_SRC" --bind "$VBW_CACHE" "$VBW_CACHE")
 folder=$PWD
@@ -52,9 +51,8 @@ esac
 userns=()
 [ "$(id -u)" -eq 0 ] || userns=(--unshare-user --uid 0 --gid 0)
 
-environment=(PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8 "VBW_ROOT_KEY=$root_key")
+environment=(PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8)
 for name in TERM CI ACCEL V PYTEST_ADDOPTS NO_COLOR ${!VBW_*}; do
-	[ "$name" != VBW_ROOT_KEY ] || continue
 	[ -z "${!name+set}" ] || environment+=("$name=${!name}")
 done
 

@@ -101,7 +101,7 @@ make_kdir() {
 	[ "$(make -s -C "$1" kernelrelease)" = "$release" ] || die "KDIR: its release is not $release"
 }
 
-part kdir "$(key "$release" "${VBW_ROOT_KEY-none}" "$(declare -f unpack configure prepare)" \
+part kdir "$(key "$release" "$(tools build.list kernel.list)" "$(declare -f unpack configure prepare)" \
 	"$(digest "$headers/.config" "$headers/Module.symvers")")" make_kdir
 prune kdir 2
 echo "$PART"

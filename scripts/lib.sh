@@ -11,6 +11,7 @@
 VBW_SRC=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 VBW_CACHE=${VBW_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/virtio-blk-wce}
 VBW_LOG=$VBW_CACHE/log
+PACKAGES=$VBW_SRC/scripts/packages
 VBW_T0=${VBW_T0:-$(date +%s)}
 export VBW_SRC VBW_CACHE VBW_T0
 
@@ -42,6 +43,17 @@ digest() {
 	for path in "$@"; do
 		[ ! -e "$path" ] || find "$path" -type f -print0
 	done | sort -zu | xargs -0r sha256sum | sed "s|  $VBW_SRC/|  |" | sha256sum | cut -c1-64
+}
+
+# listed FILE…: the packages that lists name.
+listed() { sed 's/#.*//' "$@" | tr -s '[:space:]' '\n' | sed '/^$/d'; }
+
+# tools LIST…: the versions of what builds, so that a part is made again when they change, and not
+# when some other package of the build root does.
+tools() {
+	gcc --version | sed -n 1p
+	rustc --version
+	listed "${@/#/$PACKAGES/}" | xargs dpkg-query -W 2>/dev/null || true
 }
 
 # lock shared|exclusive NAME WHAT: takes a lock that lasts until unlock LOCK_FD or until this process,

@@ -36,7 +36,7 @@ check() {
 		echo "pass: $title"
 		passed=$((passed + 1))
 	else
-		sed 's/^/    /' <<<"$output"
+		printf '    %s\n' "${output//$'\n'/$'\n    '}"
 		echo "FAIL: $title"
 		failed=$((failed + 1))
 	fi
@@ -65,9 +65,11 @@ qemu_checkpatch() {
 	local asks='does MAINTAINERS need updating\?|are you using scripts/update-linux-headers'
 	local file
 	cd "$qemu_source"
-	for file in "$@"; do
+	if for file in "$@"; do
 		scripts/checkpatch.pl --no-tree --strict --no-summary --terse "$VBW_SRC/$file" 2>&1 || true
-	done | { ! grep -vE "$asks"; }
+	done | grep -vE "$asks"; then
+		return 1
+	fi
 }
 
 # Every file that can carry a comment names its licence in the first lines.

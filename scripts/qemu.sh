@@ -134,7 +134,7 @@ if [ "${1-}" = --source ]; then
 	echo "$pristine"
 	exit 0
 fi
-work=$VBW_CACHE/qemu-work/$(key "$PART" "${VBW_ROOT_KEY-none}" "${CONFIGURE[*]}" "$(digest "$DEVICES")")
+work=$VBW_CACHE/qemu-work/$(key "$PART" "$(tools build.list qemu.list)" "${CONFIGURE[*]}" "$(digest "$DEVICES")")
 mapfile -t patches < <(series)
 for name in "${patches[@]}"; do
 	[ -e "$PATCHES/$name" ] || die "qemu-patches/series names $name, which is not there"
