@@ -69,7 +69,8 @@ pub mod config {
         ($($(#[$doc:meta])* $name:ident: $ty:ty = $($field:ident).+;)*) => {
             $(
                 $(#[$doc])*
-                pub const $name: Field<$ty> = Field::new(offset_of!(virtio_blk_config, $($field).+));
+                pub const $name: Field<$ty> =
+                    Field::new(offset_of!(virtio_blk_config, $($field).+));
             )*
         };
     }
