@@ -25,9 +25,8 @@ if ! in_root && [ -n "${1-}" ]; then
 fi
 run_inside "$@"
 
-# shellcheck source=/dev/null
-[ ! -e /etc/vbw-root ] || . /etc/vbw-root
-release=${1:-${LINUX_RELEASE:-$(uname -r)}}
+versions
+release=${1:-$LINUX_RELEASE}
 source=linux-source-$(cut -d. -f1,2 <<<"$release")
 headers=${VBW_KERNEL_PACKAGES-}/usr/src/linux-headers-$release
 archive=${VBW_KERNEL_PACKAGES-}/usr/src/$source.tar.xz

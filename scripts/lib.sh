@@ -99,12 +99,12 @@ part() {
 	touch -c "$PART/$STAMP"
 }
 
-# A root made in a user namespace belongs to ids that only such a namespace can remove. Whatever may
-# be mounted below a folder is left alone.
+# What is in a root that was made in a user namespace belongs to ids that only such a namespace can
+# remove; the emptied folder is the user's to remove. Whatever may be mounted below is left alone.
 remove_tree() {
 	[ -e "$1" ] || return 0
 	rm -rf --one-file-system "$1" 2>/dev/null && return
-	mmdebstrap --unshare-helper rm -rf --one-file-system "$1/root"
+	mmdebstrap --unshare-helper rm -rf --one-file-system "$1/root" 2>/dev/null || true
 	rm -rf --one-file-system "$1"
 }
 
@@ -165,6 +165,14 @@ ticking() {
 			say "$title: still going, $past s"
 		fi
 	done
+}
+
+# What the pins name, or what the build root has instead when a pin was gone.
+versions() {
+	# shellcheck source=scripts/packages/pins
+	. "$PACKAGES/pins"
+	# shellcheck source=/dev/null
+	[ ! -e /etc/vbw-root ] || . /etc/vbw-root
 }
 
 in_root() { [ -e /etc/vbw-root ] || [ "${BUILDROOT-}" = none ]; }

@@ -18,10 +18,8 @@ set -euo pipefail
 usage_if_asked "$@"
 run_inside "$@"
 
-# shellcheck source=/dev/null
-[ ! -e /etc/vbw-root ] || . /etc/vbw-root
 sources=(/usr/src/qemu/qemu_*.dsc)
-[ -e "${sources[0]}" ] || die "no QEMU source package in /usr/src/qemu; get it with: apt-get source --download-only qemu"
+[ -e "${sources[0]}" ] || die "no QEMU source package in /usr/src/qemu; get it there with: apt-get source --download-only qemu"
 dsc=${sources[0]}
 
 PATCHES=$VBW_SRC/qemu-patches

@@ -13,11 +13,10 @@ usage_if_asked "$@"
 [ $# -gt 0 ] || die "no command; see scripts/run.sh --help"
 run_inside "$@"
 
-# shellcheck source=/dev/null
-[ ! -e /etc/vbw-root ] || . /etc/vbw-root
+versions
 
 scripts=$VBW_SRC/scripts
-export VBW_RELEASE=${LINUX_RELEASE:-$(uname -r)}
+export VBW_RELEASE=$LINUX_RELEASE
 export VBW_MODULES=/usr/lib/modules/$VBW_RELEASE
 export VBW_KERNEL=$VBW_MODULES/vmlinuz
 [ -e "$VBW_KERNEL" ] || VBW_KERNEL=/boot/vmlinuz-$VBW_RELEASE
