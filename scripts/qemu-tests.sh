@@ -1,0 +1,42 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: called by scripts/check-qemu.sh in QEMU's build folder, with the names of the files that the
+# series touches on standard input
+#
+# Runs QEMU's own tests of what the series changes: all qtests of virtio-blk, and those iotests that
+# the series adds or changes, next to the one that it comes closest to. Prints TAP.
+
+set -euo pipefail
+
+build=$PWD
+mapfile -t iotests < <(sed -n 's|^tests/qemu-iotests/tests/\([^.]*\)$|\1|p' | sort -u)
+iotests+=(reopen-file)
+
+export QTEST_QEMU_BINARY=$build/qemu-system-x86_64
+export QTEST_QEMU_IMG=$build/qemu-img
+export QTEST_QEMU_STORAGE_DAEMON_BINARY=$build/storage-daemon/qemu-storage-daemon
+
+# Debian's source has no firmware, its packages have.
+ln -sf /usr/share/seabios/*.bin /usr/share/qemu/*.bin /usr/share/qemu/*.rom qemu-bundle/usr/local/share/qemu
+
+# run NAME CMD…: a program that ends badly, or that runs nothing at all, is a failed test.
+run() {
+	local name=$1 output status=0
+	shift
+	output=$(timeout 300 "$@" 2>&1 </dev/null) || status=$?
+	printf '%s\n' "$output"
+	if [ "$status" -ne 0 ] || ! grep -q '^ok' <<<"$output"; then
+		echo "not ok $name (status $status)"
+	fi
+}
+
+# Each qtest on its own: one that crashes ends the program that runs it.
+tests/qtest/qos-test -l | sed -n '/virtio-blk-tests\|vhost-user-blk-tests/s/^# \//\//p' | while read -r name; do
+	run "$name" tests/qtest/qos-test --tap -k -p "$name"
+done
+
+cd tests/qemu-iotests
+for format in raw qcow2; do
+	run "iotests, $format" ./check -tap "-$format" "${iotests[@]}"
+done
