@@ -21,9 +21,12 @@ def header_of_series(env, folder):
     tree = folder / "qemu"
     tree.mkdir(exist_ok=True)
     for name in filter(None, series):
-        subprocess.run(["git", "apply", f"--include={QEMUS}", str(patches / name)],
-                       cwd=tree, check=True, env={"GIT_CEILING_DIRECTORIES": str(folder),
-                                                  "PATH": "/usr/bin:/bin"})
+        # Of each patch only what it does to this file: the others are not there.
+        parts = re.split(r"^(?=diff --git )", (patches / name).read_text(), flags=re.M)
+        for part in parts:
+            if part.startswith(f"diff --git a/{QEMUS} "):
+                subprocess.run(["patch", "--strip=1", "--fuzz=0", "--batch"], cwd=tree,
+                               input=part.rstrip("-\n ") + "\n", check=True, text=True)
     return tree / QEMUS
 
 
