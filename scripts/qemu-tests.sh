@@ -17,9 +17,6 @@ export QTEST_QEMU_BINARY=$build/qemu-system-x86_64
 export QTEST_QEMU_IMG=$build/qemu-img
 export QTEST_QEMU_STORAGE_DAEMON_BINARY=$build/storage-daemon/qemu-storage-daemon
 
-# Debian's source has no firmware, its packages have.
-ln -sf /usr/share/seabios/*.bin /usr/share/qemu/*.bin /usr/share/qemu/*.rom qemu-bundle/usr/local/share/qemu
-
 # run NAME CMD…: a program that ends badly, or that runs nothing at all, is a failed test.
 run() {
 	local name=$1 output status=0

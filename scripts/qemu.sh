@@ -38,6 +38,7 @@ CONFIGURE=(
 	--enable-linux-aio --enable-linux-io-uring
 	--enable-vhost-user --enable-vhost-user-blk-server
 	--enable-tools --enable-fdt=system
+	--firmwarepath=/usr/share/qemu:/usr/share/seabios
 	--enable-werror --disable-debug-info --disable-docs --disable-install-blobs
 )
 
