@@ -96,5 +96,5 @@ part root "$(key "$(id -u)" "$(declare -f make_root)" "$(listed "$PACKAGES"/*.li
 	"$(digest "$VBW_SRC/scripts/buildroot-hook.sh")")" make_root
 prune root 2
 # That a pin was gone is said whenever the root is used, not only when it is made.
-grep '^warning:' "$PART_LOG.log" >&2 || true
+grep -s '^warning:' "$PART_LOG.log" >&2 || true
 echo "$PART/root"

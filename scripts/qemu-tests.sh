@@ -17,13 +17,20 @@ export QTEST_QEMU_BINARY=$build/qemu-system-x86_64
 export QTEST_QEMU_IMG=$build/qemu-img
 export QTEST_QEMU_STORAGE_DAEMON_BINARY=$build/storage-daemon/qemu-storage-daemon
 
-# run NAME CMD…: a program that ends badly, or that runs nothing at all, is a failed test.
+# Programs in the build folder look for firmware below qemu-bundle, where Debian's source has none.
+mkdir -p qemu-bundle/usr/share
+ln -sfn /usr/share/qemu /usr/share/seabios qemu-bundle/usr/share/
+
+# run NAME CMD…: a program that ends badly, or that runs nothing at all, is a failed test. Its output
+# goes by way of a file: a pipe would wait for whatever a failed test leaves running.
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
 run() {
-	local name=$1 output status=0
+	local name=$1 status=0
 	shift
-	output=$(timeout 300 "$@" 2>&1 </dev/null) || status=$?
-	printf '%s\n' "$output"
-	if [ "$status" -ne 0 ] || ! grep -q '^ok' <<<"$output"; then
+	timeout 300 "$@" >"$output" 2>&1 </dev/null || status=$?
+	cat "$output"
+	if [ "$status" -ne 0 ] || ! grep -q '^ok' "$output"; then
 		echo "not ok $name (status $status)"
 	fi
 }
