@@ -26,14 +26,6 @@ shell: ## a prompt in a guest that has the driver loaded and a disk
 check: ## lint, builds and all tests
 	@$S/check.sh
 
-.PHONY: check-guest
-check-guest: ## the tests that boot guests, and what they are tested with
-	@$S/run.sh python3 -m pytest -c tests/pytest.ini tests
-
-.PHONY: check-qemu
-check-qemu: ## QEMU's own tests of what the series changes
-	@$S/check-qemu.sh
-
 .PHONY: lint
 lint: ## formatting, clippy, both checkpatch, shell, Python, spelling
 	@$S/lint.sh

@@ -83,6 +83,7 @@ make_root() {
 		--dpkgopt=force-unsafe-io \
 		--customize-hook="$VBW_SRC/scripts/buildroot-hook.sh \"\$1\"" \
 		"$SUITE" "$root"
+	grep '^warning:' "$PART_LOG.log" >&2 || true
 }
 
 if in_root; then
@@ -95,6 +96,4 @@ user_namespaces
 part root "$(key "$(id -u)" "$(declare -f make_root)" "$(listed "$PACKAGES"/*.list "$PACKAGES/pins")" \
 	"$(digest "$VBW_SRC/scripts/buildroot-hook.sh")")" make_root
 prune root 2
-# That a pin was gone is said whenever the root is used, not only when it is made.
-grep -s '^warning:' "$PART_LOG.log" >&2 || true
 echo "$PART/root"

@@ -1,13 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/qemu.sh [--source | --tests CMD…]
+# Usage: scripts/qemu.sh [--source]
 #
 # Makes sure that QEMU with qemu-patches/series is built and prints the folder that holds
 # qemu-system-x86_64, qemu-img, qemu-io and qemu-storage-daemon. With --source nothing is built, and
-# the folder that it prints holds the unpatched source. With --tests QEMU's own test programs are
-# built as well and CMD runs in the build folder, which nobody else can change in the meantime, with
-# the names of the files that the series touches on standard input.
+# the folder that it prints holds the unpatched source.
 #
 # There is one work tree for each source, set of compilers and configuration. A change to a patch
 # changes only the files in it that come out different, so that ninja rebuilds what depends on
@@ -29,8 +27,6 @@ DEVICES=$VBW_SRC/scripts/qemu-devices.mak
 DEVICES_IN_TREE=configs/devices/x86_64-softmmu/vbw.mak
 PROGRAMS=(qemu-system-x86_64 qemu-img qemu-io storage-daemon/qemu-storage-daemon)
 
-TESTS=(qemu-nbd tests/qtest/qos-test)
-
 CONFIGURE=(
 	--target-list=x86_64-softmmu
 	--without-default-features --without-default-devices --with-devices-x86_64=vbw
@@ -38,7 +34,6 @@ CONFIGURE=(
 	--enable-linux-aio --enable-linux-io-uring
 	--enable-vhost-user --enable-vhost-user-blk-server
 	--enable-tools --enable-fdt=system
-	--firmwarepath=/usr/share/qemu:/usr/share/seabios
 	--enable-werror --disable-debug-info --disable-docs --disable-install-blobs
 )
 
@@ -111,12 +106,10 @@ configure() {
 	: >"$work/configured"
 }
 
-compile() { ninja -C "$work/build" -j "$(nproc)" "$@"; }
+compile() { ninja -C "$work/build" -j "$(nproc)" "${PROGRAMS[@]}"; }
 
-# build_in_tree LOG TARGET…: brings the work tree up to date. Holds its lock; unlock "$held" ends that.
-build_in_tree() {
-	local log=$1
-	shift
+make_qemu() {
+	local held
 	lock exclusive "qemu-work-${work##*/}" "QEMU's work tree"
 	held=$LOCK_FD
 	if [ ! -e "$work/$STAMP" ]; then
@@ -125,16 +118,11 @@ build_in_tree() {
 		cp -a --reflink=auto "$pristine" "$work/source"
 		: >"$work/$STAMP"
 	fi
-	step "QEMU: applying $(series | wc -l) patches" "$log.patch.log" sync_tree
-	[ -e "$work/configured" ] || step "QEMU: configuring" "$log.configure.log" configure
-	step "QEMU: compiling" "$log.compile.log" compile "$@"
-	touch "$work/$STAMP"
-}
-
-make_qemu() {
-	local held
-	build_in_tree "$PART_LOG" "${PROGRAMS[@]}"
+	step "QEMU: applying $(series | wc -l) patches" "$PART_LOG.patch.log" sync_tree
+	[ -e "$work/configured" ] || step "QEMU: configuring" "$PART_LOG.configure.log" configure
+	step "QEMU: compiling" "$PART_LOG.compile.log" compile
 	(cd "$work/build" && cp --reflink=auto "${PROGRAMS[@]}" "$1")
+	touch "$work/$STAMP"
 	unlock "$held"
 }
 
@@ -149,12 +137,6 @@ mapfile -t patches < <(series)
 for name in "${patches[@]}"; do
 	[ -e "$PATCHES/$name" ] || die "qemu-patches/series names $name, which is not there"
 done
-if [ "${1-}" = --tests ]; then
-	shift
-	build_in_tree "$VBW_LOG/qemu-tests" "${PROGRAMS[@]}" "${TESTS[@]}"
-	cd "$work/build"
-	exec "$@" <"$work/touched"
-fi
 part qemu "$(key "$work" "${patches[*]}" "$(digest "${patches[@]/#/$PATCHES/}")")" make_qemu
 prune qemu-source 1
 prune qemu-work 2
