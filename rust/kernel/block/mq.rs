@@ -97,7 +97,7 @@ impl HwQueue<'_> {
     }
 
     /// Takes no more requests until
-    /// [`restart_queues`](super::disk::GenDisk::restart_queues).
+    /// [`restart_queues`](super::disk::Disk::restart_queues).
     pub fn stop(&self) {
         // SAFETY: By the type invariant the queue is valid.
         unsafe { bindings::blk_mq_stop_hw_queue(self.0.as_ptr()) };
