@@ -23,6 +23,12 @@ void *rust_helper_rq_payload(struct request *rq)
 	return bvec_virt(&rq->special_vec);
 }
 
+bool rust_helper_blk_mq_add_to_batch(struct request *rq, struct io_comp_batch *iob, bool is_error,
+				     void (*complete)(struct io_comp_batch *iob))
+{
+	return blk_mq_add_to_batch(rq, iob, is_error, complete);
+}
+
 /* A structure of this size is better not returned by value across languages. */
 void rust_helper_queue_limits_start_update(struct request_queue *q, struct queue_limits *lim)
 {
@@ -37,4 +43,14 @@ unsigned int rust_helper_blk_mq_freeze_queue(struct request_queue *q)
 void rust_helper_blk_mq_unfreeze_queue(struct request_queue *q, unsigned int memflags)
 {
 	blk_mq_unfreeze_queue(q, memflags);
+}
+
+void rust_helper_ratelimit_default_init(struct ratelimit_state *state)
+{
+	ratelimit_default_init(state);
+}
+
+void rust_helper_synchronize_rcu_tasks(void)
+{
+	synchronize_rcu_tasks();
 }

@@ -4,14 +4,20 @@
 //!
 //! - [`mq`]: tag sets, the operations that a driver implements, hardware queues.
 //! - [`request`]: requests, which carry data of the driver and are owned while the driver has them.
+//! - [`batch`]: requests that are passed on, or ended, several at a time.
 //! - [`disk`]: disks with all limits, that can change while the disk is in use.
 //! - [`limits`]: the limits of a disk's queue.
 //! - [`attribute`]: attributes of the disk in sysfs.
 //! - [`number`]: major numbers and indices.
+//! - [`size`]: sizes as people say them.
+//! - [`zoned`]: what zoned disks have besides.
 
 pub mod attribute;
+pub mod batch;
 pub mod disk;
 pub mod limits;
 pub mod mq;
 pub mod number;
 pub mod request;
+pub mod size;
+pub mod zoned;

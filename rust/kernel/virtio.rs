@@ -95,20 +95,27 @@ pub trait Driver {
     /// Called in interrupt context, and only between the end of `probe` and `unbind`.
     fn config_changed<'bound>(dev: &'bound Device<device::Bound>, data: Pin<&Self::Data<'bound>>);
 
-    /// The system is about to be suspended, which a device does not survive without help.
+    /// The device is about to lose its state: the system is suspended, or the bus resets it.
+    ///
+    /// The driver ends all use of the device, and resets it: [`queue::Running::suspend`].
     ///
     /// # Errors
     ///
-    /// The system is not suspended. A driver that does not implement this refuses.
-    fn freeze<'bound>(
+    /// The system is not suspended, or the bus resets the device nevertheless.
+    fn suspend<'bound>(
         dev: &'bound Device<device::Core<'_>>,
         data: Pin<&Self::Data<'bound>>,
-    ) -> Result {
-        let _ = data;
+    ) -> Result;
 
-        dev_err!(dev, "this driver can't be suspended; unbind it first\n");
-        Err(EOPNOTSUPP)
-    }
+    /// The device is there again, after [`Self::suspend`], and the features have been negotiated.
+    ///
+    /// # Errors
+    ///
+    /// Are logged by the caller. The device stays bound.
+    fn resume<'bound>(
+        dev: &'bound Device<device::Core<'_>>,
+        data: Pin<&Self::Data<'bound>>,
+    ) -> Result;
 }
 
 /// Connects a [`Driver`] with the bus.
@@ -143,7 +150,10 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
         drv.probe = Some(Self::probe_callback);
         drv.remove = Some(Self::remove_callback);
         drv.config_changed = Some(Self::config_changed_callback);
-        drv.freeze = Some(Self::freeze_callback);
+        drv.freeze = Some(Self::suspend_callback);
+        drv.restore = Some(Self::resume_callback);
+        drv.reset_prepare = Some(Self::suspend_callback);
+        drv.reset_done = Some(Self::resume_callback);
 
         // SAFETY: `vdrv` is a valid driver structure which stays pinned until `unregister()`.
         to_result(unsafe { bindings::__register_virtio_driver(vdrv.get(), module.as_ptr()) })
@@ -180,14 +190,26 @@ impl<T: Driver> Adapter<T> {
         dev.reset();
     }
 
-    extern "C" fn freeze_callback(vdev: *mut bindings::virtio_device) -> c_int {
-        // SAFETY: The bus calls `freeze` with a valid device that is bound to this driver.
+    extern "C" fn suspend_callback(vdev: *mut bindings::virtio_device) -> c_int {
+        // SAFETY: The bus calls `freeze` and `reset_prepare` with a valid device that is bound to
+        // this driver.
         let dev = unsafe { Device::<device::CoreInternal<'_>>::from_raw(vdev) };
 
         // SAFETY: A bound device has the `T::Data` that `probe` stored.
         let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
 
-        from_result(|| T::freeze(dev, data).map(|()| 0))
+        from_result(|| T::suspend(dev, data).map(|()| 0))
+    }
+
+    extern "C" fn resume_callback(vdev: *mut bindings::virtio_device) -> c_int {
+        // SAFETY: The bus calls `restore` and `reset_done` with a valid device that is bound to
+        // this driver.
+        let dev = unsafe { Device::<device::CoreInternal<'_>>::from_raw(vdev) };
+
+        // SAFETY: A bound device has the `T::Data` that `probe` stored.
+        let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+
+        from_result(|| T::resume(dev, data).map(|()| 0))
     }
 
     extern "C" fn config_changed_callback(vdev: *mut bindings::virtio_device) {

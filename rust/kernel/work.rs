@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The end of a work item.
+//! The end of a work item, and its pauses.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
@@ -12,9 +12,10 @@ use kernel::{
 
 /// Disables the work item of `item`, waiting for a run of it to end.
 ///
-/// Afterwards it neither runs nor can be queued: [`kernel::workqueue::Queue::enqueue`] gives the
-/// item back. A driver needs it before its code or what the work uses goes away. Must be called
-/// from a context that may sleep, and not from the work item.
+/// Afterwards it neither runs nor can be queued, [`kernel::workqueue::Queue::enqueue`] gives the
+/// item back, unless [`enable`] is called as often as this. A driver needs it before its code or
+/// what the work uses goes away. Must be called from a context that may sleep, and not from the
+/// work item.
 pub fn disable_sync<T, const ID: u64>(item: &Arc<T>)
 where
     T: WorkItem<ID, Pointer = Arc<T>> + HasWork<T, ID>,
@@ -34,4 +35,17 @@ where
         // The item was taken off its queue before it ran, so that nobody else drops it.
         drop(unsafe { Arc::from_raw(ptr) });
     }
+}
+
+/// Undoes one call of [`disable_sync`].
+pub fn enable<T, const ID: u64>(item: &Arc<T>)
+where
+    T: WorkItem<ID, Pointer = Arc<T>> + HasWork<T, ID>,
+    Arc<T>: WorkItemPointer<ID>,
+{
+    // SAFETY: `item` keeps the allocation valid; only the address of the field is computed.
+    let work: *mut Work<T, ID> = unsafe { T::raw_get_work(Arc::as_ptr(item).cast_mut()) };
+
+    // SAFETY: `work` points to a valid `Work`, whose initializer initialized the `work_struct`.
+    unsafe { bindings::enable_work(Work::raw_get(work)) };
 }

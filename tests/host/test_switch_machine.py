@@ -4,6 +4,10 @@
 import subprocess
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.stock_kernel("no guest")
+
 SOURCE = Path(__file__).parents[1] / "switch" / "explore.rs"
 
 

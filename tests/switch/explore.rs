@@ -5,8 +5,8 @@
 //! The machine is the driver's own source. Around it is a model of what else moves: users who want
 //! a mode, the work item, which can be interrupted by anything between any two of its actions, a
 //! device that agrees, refuses or never answers, a host that changes the mode behind the guest's
-//! back, and limits that cannot be changed. All states that can be reached are visited, and the
-//! promises of the design are checked in each.
+//! back, resets from which the device comes back in either mode, and limits that cannot be changed.
+//! All states that can be reached are visited, and the promises of the design are checked in each.
 //!
 //! Built and run as a test program of the host: `rustc --test explore.rs`.
 
@@ -22,6 +22,7 @@ struct Bounds {
     requests: u8,
     host_changes: u8,
     failed_limits: u8,
+    resets: u8,
 }
 
 /// Where the work item is.
@@ -40,6 +41,14 @@ enum At {
     Steps,
     /// About to set flushes.
     Flushes(bool),
+    /// As the work item, but on behalf of who resets the device, while the work is disabled.
+    Leaving,
+    /// About to set flushes on behalf of who resets the device.
+    LeavingFlushes(bool),
+    /// The device was reset, and is not in use.
+    Away,
+    /// It is in use again, and its mode has been read.
+    Returning(Mode),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,9 +71,16 @@ struct World {
     broken_limits: bool,
     waiting: [Option<Mode>; 2],
     current: Option<Mode>,
+    /// The mode that a reset has to bring back, unless somebody wants another.
+    before: Option<Mode>,
+    /// It could not be brought back.
+    given_up: bool,
+    /// Nothing was under way when the reset began.
+    was_idle: bool,
     requests: u8,
     host_changes: u8,
     failed_limits: u8,
+    resets: u8,
 }
 
 const MODES: [Mode; 2] = [Mode::WriteThrough, Mode::WriteBack];
@@ -72,7 +88,7 @@ const MODES: [Mode; 2] = [Mode::WriteThrough, Mode::WriteBack];
 impl World {
     fn new(mode: Mode, bounds: Bounds) -> Self {
         Self {
-            machine: Machine::new(mode),
+            machine: Machine::new(mode, true),
             at: At::Asleep,
             queued: false,
             config_changed: false,
@@ -84,9 +100,13 @@ impl World {
             broken_limits: false,
             waiting: [None; 2],
             current: None,
+            before: None,
+            given_up: false,
+            was_idle: false,
             requests: bounds.requests,
             host_changes: bounds.host_changes,
             failed_limits: bounds.failed_limits,
+            resets: bounds.resets,
         }
     }
 
@@ -111,6 +131,7 @@ impl World {
                 world.host_changes -= 1;
                 world.device = mode;
                 world.host_window = mode == Mode::WriteBack;
+                world.before = None;
                 world.config_changed = true;
                 world.queued = true;
                 push(format!("host sets {mode:?}"), world);
@@ -129,12 +150,25 @@ impl World {
 
             let mut world = *self;
             world.asked = None;
+            world.before = None;
             world.answer = Some(Err(match mode {
                 Mode::WriteThrough => Failure::Io,
                 Mode::WriteBack => Failure::Unsupported,
             }));
             world.queued = true;
             push("device refuses".into(), world);
+        }
+
+        if self.at == At::Asleep && self.resets > 0 {
+            let mut world = *self;
+            world.resets -= 1;
+            if let Some(outcome) = world.answer.take() {
+                world.machine.answered(world.device, outcome);
+            }
+            world.was_idle = world.machine.is_idle();
+            world.machine.leaves();
+            world.at = At::Leaving;
+            push("a reset begins".into(), world);
         }
 
         for (name, world) in self.work() {
@@ -186,11 +220,47 @@ impl World {
                     Step::SetFlushes(on) => world.at = At::Flushes(on),
                     Step::Ask(mode) => return self.ask(world, mode),
                     Step::Report(mode, outcome) => world.report(mode, outcome),
+                    Step::Restored(mode, outcome) => world.restored(mode, outcome),
                     Step::Rest => world.at = At::Asleep,
                 }
             }
-            At::Flushes(on) => {
+            At::Leaving => {
+                let step = world.machine.step();
+                name = format!("reset: {step:?}");
+                match step {
+                    Step::SetFlushes(on) => world.at = At::LeavingFlushes(on),
+                    Step::Report(mode, outcome) => world.report(mode, outcome),
+                    Step::Rest if world.machine.can_be_reset() => return world.reset(),
+                    Step::Rest => {
+                        assert!(
+                            self.failed_limits < FULL.failed_limits,
+                            "reset refused in vain"
+                        );
+                        name = "the reset is refused".into();
+                        world.machine.stays();
+                        world.queued = true;
+                        world.at = At::Asleep;
+                    }
+                    // The answer to the one came just before this.
+                    Step::Restored(mode, outcome) => world.restored(mode, outcome),
+                    Step::Ask(_) => panic!("{step:?} of a device that is about to be reset"),
+                }
+            }
+            At::Away => {
+                name = "the device returns".into();
+                world.at = At::Returning(self.device);
+            }
+            At::Returning(shown) => {
+                world.machine.returned(shown);
+                world.queued = true;
+                world.at = At::Asleep;
+            }
+            At::Flushes(on) | At::LeavingFlushes(on) => {
                 let mut results = Vec::new();
+                let then = match self.at {
+                    At::Flushes(_) => At::Steps,
+                    _ => At::Leaving,
+                };
 
                 if self.failed_limits > 0 {
                     let mut world = *self;
@@ -198,7 +268,7 @@ impl World {
                     // No excuse for making the device volatile afterwards.
                     world.broken_limits |= on && self.device == Mode::WriteBack;
                     world.machine.flushes_set(on, false);
-                    world.at = At::Steps;
+                    world.at = then;
                     results.push((format!("flushes can't be set to {on}"), world));
                 }
                 world.flushes = on;
@@ -206,7 +276,7 @@ impl World {
                 // What the guest does from here on is its own affair.
                 world.host_window &= !on;
                 world.machine.flushes_set(on, true);
-                world.at = At::Steps;
+                world.at = then;
                 results.push((format!("flushes set to {on}"), world));
 
                 return results;
@@ -220,6 +290,10 @@ impl World {
     /// has its effect at once, or in vain.
     fn ask(&self, asking: World, mode: Mode) -> Vec<(String, World)> {
         assert!(self.asked.is_none(), "asked twice");
+        assert!(
+            self.current.is_some() || asking.current.is_some() || !self.given_up,
+            "asked again in vain"
+        );
 
         let mut sent = asking;
         sent.asked = Some(mode);
@@ -230,6 +304,7 @@ impl World {
         written.at = At::Answered(mode, Ok(()));
 
         let mut gone = asking;
+        gone.before = None;
         gone.at = At::Answered(self.device, Err(Failure::Gone));
 
         vec![
@@ -239,7 +314,43 @@ impl World {
         ]
     }
 
+    /// The device is reset: it forgets what it was asked for, and comes back in either mode.
+    fn reset(mut self) -> Vec<(String, World)> {
+        assert!(self.flushes, "reset without flushes");
+        self.given_up = false;
+        // Otherwise something is still to be done, which decides.
+        if self.was_idle {
+            self.before = Some(self.machine.mode());
+        }
+        self.asked = None;
+        self.answer = None;
+        self.at = At::Away;
+
+        MODES
+            .map(|mode| {
+                (
+                    format!("reset to {mode:?}"),
+                    World {
+                        device: mode,
+                        ..self
+                    },
+                )
+            })
+            .into()
+    }
+
+    fn restored(&mut self, mode: Mode, outcome: Outcome) {
+        if outcome.is_ok() {
+            assert_eq!(self.machine.mode(), mode, "restored another mode");
+        } else {
+            self.before = None;
+            self.given_up = true;
+        }
+    }
+
     fn report(&mut self, mode: Mode, outcome: Outcome) {
+        // What is wanted now is what this user got, or what there was.
+        self.before = None;
         assert_eq!(self.current.take(), Some(mode), "reported another request");
         if outcome.is_ok() {
             assert_eq!(self.machine.mode(), mode, "success without the mode");
@@ -263,6 +374,9 @@ impl World {
             assert_eq!(self.machine.mode(), self.device, "wrong mode at rest");
             assert_eq!(self.current, None, "request without a report");
             assert_eq!(self.waiting, [None; 2], "request that is never served");
+            if let Some(before) = self.before {
+                assert_eq!(self.device, before, "mode is not brought back");
+            }
             if self.device == Mode::WriteBack {
                 assert!(self.flushes || self.broken_limits, "no flushes at rest");
             } else if self.failed_limits == FULL.failed_limits {
@@ -271,7 +385,7 @@ impl World {
         }
         // A device that does not answer holds up its own request only.
         if quiet && self.asked.is_some() {
-            assert!(self.current.is_some(), "asked for nobody");
+            assert!(!self.machine.is_idle(), "asked for nobody");
         }
     }
 }
@@ -280,6 +394,7 @@ const FULL: Bounds = Bounds {
     requests: 3,
     host_changes: 2,
     failed_limits: 1,
+    resets: 2,
 };
 
 /// Visits all states; returns how many there are, and how long the longest of the shortest ways to

@@ -96,11 +96,16 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// The cache of a device that is in the given mode, and can be told another by `control`.
-    pub(crate) fn new(mode: Mode, control: Option<&'static dyn Control>) -> impl PinInit<Self> {
+    /// The cache of a device that is in the given mode, takes flushes or not, and can be told
+    /// another mode by `control`.
+    pub(crate) fn new(
+        mode: Mode,
+        flushable: bool,
+        control: Option<&'static dyn Control>,
+    ) -> impl PinInit<Self> {
         pin_init!(Self {
             state <- new_mutex!(State {
-                machine: Machine::new(mode),
+                machine: Machine::new(mode, flushable),
                 disk: None,
                 waiting: KVec::new(),
                 current: None,
@@ -177,7 +182,8 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// `EINTR` if a signal came first: the ticket is still served. Otherwise what came of it.
+    /// `EINTR` if a signal came first, or the system is suspended: the ticket is still served.
+    /// Otherwise what came of it.
     pub(crate) fn wait(&self, ticket: &Ticket) -> Result {
         let mut state = self.state.lock();
 
@@ -185,8 +191,9 @@ impl Cache {
             if let Some(outcome) = ticket.outcome() {
                 return outcome.map_err(errno);
             }
-            // A task that sleeps here is no obstacle to suspending the system.
-            if self.over.wait_interruptible_freezable(&mut state) && ticket.outcome().is_none() {
+            // Not freezable: sysfs holds locks for the writer, which must not sleep on with them
+            // while the system is suspended. Freezing tasks counts as a signal instead.
+            if self.over.wait_interruptible(&mut state) && ticket.outcome().is_none() {
                 return Err(EINTR);
             }
         }
@@ -202,10 +209,53 @@ impl Cache {
             self.refresh(blk, &disk);
             blk.update_capacity(&disk);
         }
+        self.take_answer(blk);
+        self.steps(blk, &disk);
+    }
+
+    /// Prepares for a reset of the device. The work is disabled.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if data would be in danger: the device must not be reset.
+    pub(crate) fn suspend(&self, blk: &VirtioBlk) -> Result {
+        let Some(disk) = self.state.lock().disk.clone() else {
+            return Ok(());
+        };
+
+        self.take_answer(blk);
+        self.state.lock().machine.leaves();
+        self.steps(blk, &disk);
+
+        let machine = &mut self.state.lock().machine;
+        if !machine.can_be_reset() {
+            machine.stays();
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// Takes note of what the device shows after a reset. The work is disabled, and has to run
+    /// after this, to bring back the mode from before.
+    pub(crate) fn resume(&self, blk: &VirtioBlk) {
+        let disk = self.state.lock().disk.clone();
+
+        // What has come since is for naught: the mode went with the reset.
+        let _ = blk.take_answer();
+
+        let news = self.state.lock().machine.returned(shown(blk));
+        if let (Some(disk), true) = (disk, news) {
+            announce(&disk, true);
+        }
+    }
+
+    fn take_answer(&self, blk: &VirtioBlk) {
         if let Some(device_status) = blk.take_answer() {
             self.answered(blk, control::outcome(device_status));
         }
+    }
 
+    fn steps(&self, blk: &VirtioBlk, disk: &Disk<VirtioBlk>) {
         loop {
             let step = {
                 let state = &mut *self.state.lock();
@@ -226,9 +276,14 @@ impl Cache {
             match step {
                 Step::SetFlushes(on) => {
                     let done = disk.update_limits(|limits| limits.set_write_cache(on));
+                    // Without flushes the block layer takes FUA from a write before the write
+                    // enters the queue. It has to reach a device that still writes through.
+                    if on && done.is_ok() {
+                        disk.drain_submitted();
+                    }
                     self.state.lock().machine.flushes_set(on, done.is_ok());
                 }
-                Step::Ask(mode) => self.ask(blk, &disk, mode),
+                Step::Ask(mode) => self.ask(blk, disk, mode),
                 Step::Report(_, outcome) => {
                     let mut state = self.state.lock();
                     if let Some(ticket) = state.current.take() {
@@ -237,7 +292,13 @@ impl Cache {
                     self.over.notify_all();
                     drop(state);
 
-                    announce(&disk, outcome.is_ok());
+                    announce(disk, outcome.is_ok());
+                }
+                Step::Restored(mode, outcome) => {
+                    if outcome.is_err() {
+                        blk.warn_not_restored(disk, mode);
+                    }
+                    announce(disk, true);
                 }
                 Step::Rest => return,
             }
@@ -279,12 +340,16 @@ impl Cache {
             None => outcome,
         };
 
-        // What can't be read may be volatile.
-        let shown = match blk.with_device(control::mode) {
-            Some(Ok(shown)) => shown,
-            _ => Mode::WriteBack,
-        };
+        let shown = shown(blk);
         self.state.lock().machine.answered(shown, outcome);
+    }
+}
+
+/// The mode that the device shows. What can't be read may be volatile.
+fn shown(blk: &VirtioBlk) -> Mode {
+    match blk.with_device(control::mode) {
+        Some(Ok(shown)) => shown,
+        _ => Mode::WriteBack,
     }
 }
 

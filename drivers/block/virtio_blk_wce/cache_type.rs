@@ -7,6 +7,7 @@
 use crate::{
     cache::{MODE_NAME, STATUS_NAME},
     disk::VirtioBlk,
+    serial,
     switch::{Failure, Mode}, //
 };
 use kernel::{fmt::Write, prelude::*, sync::ArcBorrow};
@@ -18,7 +19,7 @@ use kernel_ext::{
 disk_attributes!(pub(crate) static GROUP: VirtioBlk = [SerialNumber, CacheType, CacheTypeStatus]);
 
 /// The word for a mode, as `queue/write_cache` and `cache_type` of other disks have it.
-fn word(mode: Mode) -> &'static str {
+pub(crate) fn word(mode: Mode) -> &'static str {
     match mode {
         Mode::WriteThrough => "write through",
         Mode::WriteBack => "write back",
@@ -45,7 +46,7 @@ impl Attribute<VirtioBlk> for SerialNumber {
     }
 
     fn show(blk: &VirtioBlk, out: &mut Page<'_>) -> Result {
-        match blk.serial.read(blk) {
+        match serial::read(blk) {
             Ok(id) => Ok(out.write_bytes(id.split(|byte| *byte == 0).next().unwrap_or(&id))?),
             Err(EIO) => Ok(()),
             Err(err) => Err(err),
@@ -111,5 +112,45 @@ fn error_name(failure: Failure) -> &'static str {
         Failure::Io => "EIO",
         Failure::Unsupported => "EOPNOTSUPP",
         Failure::Gone => "ENODEV",
+    }
+}
+
+#[kunit_tests(virtio_blk_wce_cache_type)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_as_they_are_written() {
+        for known in [Mode::WriteThrough, Mode::WriteBack] {
+            assert!(mode(word(known).as_bytes()) == Ok(known));
+        }
+    }
+
+    #[test]
+    fn one_newline_may_follow() {
+        assert!(mode(b"write back\n") == Ok(Mode::WriteBack));
+        assert!(mode(b"write through\n") == Ok(Mode::WriteThrough));
+        assert!(mode(b"write back\n\n") == Err(EINVAL));
+        assert!(mode(b"\nwrite back") == Err(EINVAL));
+    }
+
+    #[test]
+    fn nothing_else_is_a_word() {
+        let others: [&[u8]; 10] = [
+            b"",
+            b"\n",
+            b"write",
+            b"write bac",
+            b"write backx",
+            b"write back\0",
+            b"Write back",
+            b" write back",
+            b"write back ",
+            b"write back write through",
+        ];
+
+        for other in others {
+            assert!(mode(other) == Err(EINVAL));
+        }
     }
 }

@@ -154,3 +154,30 @@ pub(crate) fn outcome(device_status: u8) -> Outcome {
         _ => Err(Failure::Io),
     }
 }
+
+#[kunit_tests(virtio_blk_wce_control)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ok_is_success() {
+        for value in 0..=u8::MAX {
+            assert!(outcome(value).is_ok() == (value == status::OK));
+        }
+    }
+
+    #[test]
+    fn what_the_device_does_not_know_is_told_apart() {
+        assert!(outcome(status::UNSUPP) == Err(Failure::Unsupported));
+        assert!(outcome(status::IOERR) == Err(Failure::Io));
+        // What the byte is before the device writes it, and values that mean nothing.
+        assert!(outcome(0xff) == Err(Failure::Io));
+        assert!(outcome(3) == Err(Failure::Io));
+    }
+
+    #[test]
+    fn values_are_the_protocol_s() {
+        assert!(value(Mode::WriteThrough) == 0);
+        assert!(value(Mode::WriteBack) == 1);
+    }
+}

@@ -3,12 +3,14 @@
 //! What the parts of a disk share, and the answers of its device.
 
 use crate::{
-    cache::Cache,
+    cache::{self, Cache},
+    cache_type,
+    call::{self, Calls},
     control,
     limits,
     name::{self, Name},
-    serial::{self, Serial},
-    switch::Failure, //
+    switch::{Failure, Mode},
+    zones::Zones, //
 };
 use kernel::{
     device,
@@ -16,7 +18,7 @@ use kernel::{
     new_work,
     prelude::*,
     sync::{
-        atomic::{AtomicFlag, Full},
+        atomic::{Acquire, AtomicFlag, Full},
         rcu,
         Arc,
         ArcBorrow, //
@@ -27,9 +29,10 @@ use kernel_ext::{
     block::{
         disk::Disk,
         limits::Limits,
-        mq::TagSet,
+        mq::{QueueCounts, TagSet},
         number::{Index, Numbers},
-        request::{Request, Status}, //
+        request::{Request, Status},
+        size::Size, //
     },
     virtio::{
         blk::{feature, Header},
@@ -47,46 +50,51 @@ pub(crate) enum Purpose {
     Cache,
     /// To learn the serial number: [`crate::serial`].
     Serial,
+    /// To learn the zones: [`crate::zones`].
+    Zones,
 }
 
 /// A command to the device.
 pub(crate) type Command = command::Command<Header, Purpose>;
 
 /// What is handed to the device: I/O of the block layer, or a command of the driver's own.
-type Buffer = Either<Request<VirtioBlk>, KBox<Command>>;
+pub(crate) type Buffer = Either<Request<VirtioBlk>, KBox<Command>>;
 
 /// What is kept under the lock of each virtqueue.
 #[derive(Default)]
 pub(crate) struct QueueState {
     /// The disk whose queue this is.
     disk: Option<Arc<Disk<VirtioBlk>>>,
+    /// The device is being reset: commands wait until it is back.
+    away: bool,
     /// The ring was full: the block layer's queue waits to be started again.
     pub(crate) stopped: bool,
     /// Commands for which the ring had no room, one for each [`Purpose`].
-    backlog: [Option<KBox<Command>>; 2],
+    backlog: [Option<KBox<Command>>; 3],
     /// The status byte of the command to switch the cache that the device has answered.
     answer: Option<u8>,
     /// The command for the serial number.
-    pub(crate) serial: serial::State,
+    pub(crate) serial: call::State,
+    /// The command for a report of zones.
+    pub(crate) zones: call::State,
 }
 
 impl QueueState {
     /// Keeps a command until the ring has room.
     fn defer(&mut self, command: KBox<Command>) {
-        let [cache, serial] = &mut self.backlog;
+        let [cache, serial, zones] = &mut self.backlog;
 
         match command.context {
             Purpose::Cache => *cache = Some(command),
             Purpose::Serial => *serial = Some(command),
+            Purpose::Zones => *zones = Some(command),
         }
     }
 
     /// Takes a command that was kept.
     #[inline]
     fn deferred(&mut self) -> Option<KBox<Command>> {
-        let [cache, serial] = &mut self.backlog;
-
-        cache.take().or_else(|| serial.take())
+        self.backlog.iter_mut().find_map(Option::take)
     }
 }
 
@@ -99,16 +107,36 @@ pub(crate) struct VirtioBlk {
     queues: Queues<Buffer, QueueState>,
     #[pin]
     pub(crate) cache: Cache,
+    /// Readers of the serial number.
     #[pin]
-    pub(crate) serial: Serial,
+    pub(crate) serial: Calls,
+    #[pin]
+    pub(crate) zones: Zones,
     /// The device said that its configuration space changed.
     config_changed: AtomicFlag,
     #[pin]
     work: Work<Self>,
+    /// The device has broken the rules and is not used any more.
+    lost: AtomicFlag,
+    #[pin]
+    lost_work: Work<Self, LOST>,
 }
+
+/// The work that gives a device up. One of its own: the other one may wait for requests that only
+/// this ends.
+pub(crate) const LOST: u64 = 1;
 
 impl_has_work! {
     impl HasWork<Self> for VirtioBlk { self.work }
+    impl HasWork<Self, 1> for VirtioBlk { self.lost_work }
+}
+
+impl WorkItem<LOST> for VirtioBlk {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.give_up();
+    }
 }
 
 impl WorkItem for VirtioBlk {
@@ -120,8 +148,12 @@ impl WorkItem for VirtioBlk {
 }
 
 impl VirtioBlk {
-    /// Prepares for a device with the given number of virtqueues.
-    pub(crate) fn new(dev: &Device<device::Bound>, queues: u16) -> Result<Arc<Self>> {
+    /// Prepares for a device with the given numbers of virtqueues and limits.
+    pub(crate) fn new(
+        dev: &Device<device::Bound>,
+        counts: QueueCounts,
+        limits: &Limits,
+    ) -> Result<Arc<Self>> {
         let mode = control::mode(dev)?;
         let index = free_index(dev)?;
 
@@ -129,11 +161,14 @@ impl VirtioBlk {
             try_pin_init!(Self {
                 endian: dev.endian(),
                 index,
-                queues <- Queues::new(queues),
-                cache <- Cache::new(mode, control::of(dev)),
-                serial <- Serial::new(),
+                queues <- Queues::new(counts.interrupt, counts.poll),
+                cache <- Cache::new(mode, dev.has_feature(feature::FLUSH), control::of(dev)),
+                serial <- Calls::new(Purpose::Serial),
+                zones <- Zones::new(limits),
                 config_changed: AtomicFlag::new(false),
                 work <- new_work!("VirtioBlk::work"),
+                lost: AtomicFlag::new(false),
+                lost_work <- new_work!("VirtioBlk::lost_work"),
             }),
             GFP_KERNEL,
         )
@@ -161,7 +196,7 @@ impl VirtioBlk {
         mut limits: Limits,
         major: u32,
     ) -> Result<Arc<Disk<Self>>> {
-        limits.set_write_cache(self.cache.mode() == crate::switch::Mode::WriteBack);
+        limits.set_write_cache(self.cache.mode() == Mode::WriteBack);
 
         let name = Name::of(self.index.get())?;
         let numbers = Numbers {
@@ -213,7 +248,7 @@ impl VirtioBlk {
     pub(crate) fn queue_work(this: ArcBorrow<'_, Self>) {
         // It may be on the queue already, or disabled because the device goes away. Steps wait
         // for I/O, hence the queue for long work.
-        let _ = workqueue::system_long().enqueue(Arc::from(this));
+        let _ = workqueue::system_long().enqueue::<Arc<Self>, 0>(Arc::from(this));
     }
 
     /// The configuration space has changed. Called in interrupt context.
@@ -235,6 +270,10 @@ impl VirtioBlk {
         let rcu = rcu::read_lock();
         let mut ring = queue.lock();
 
+        if ring.state.away {
+            ring.state.defer(command);
+            return Ok(());
+        }
         match ring.add_right(command) {
             Ok(()) => (),
             Err((command, ENOSPC)) => ring.state.defer(command),
@@ -253,12 +292,81 @@ impl VirtioBlk {
         self.queues.get(0)?.lock().state.answer.take()
     }
 
+    /// Has commands wait until [`Self::send_held`], because the device is about to be reset.
+    pub(crate) fn hold_commands(&self) {
+        if let Some(queue) = self.queues.get(0) {
+            queue.lock().state.away = true;
+        }
+    }
+
+    /// Sends the commands that waited for the device to be back from a reset.
+    pub(crate) fn send_held(&self) {
+        let Some(queue) = self.queues.get(0) else {
+            return;
+        };
+        let mut ring = queue.lock();
+
+        ring.state.away = false;
+        Self::use_room(ring);
+    }
+
+    /// Whether the device has broken the rules, and is not used any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Acquire)
+    }
+
+    /// Uses the device no more: all that it owes, and all that comes later, ends with an error.
+    fn give_up(&self) {
+        if self.lost.xchg(true, Full) {
+            return;
+        }
+
+        let disk = self
+            .queues
+            .get(0)
+            .and_then(|queue| queue.lock().state.disk.clone());
+        if let Some(disk) = &disk {
+            self.with_device(|dev| {
+                dev_err!(dev, "[{}] is given up: unbind and bind it\n", disk.name());
+            });
+        }
+
+        self.cache.close();
+        self.serial.close(self);
+        self.zones.calls().close(self);
+        self.queues.disconnect(|buffer| self.unused(buffer));
+
+        // What waited for room finds that there is no device.
+        if let Some(disk) = disk {
+            disk.restart_queues();
+        }
+    }
+
+    /// Says that a reset has changed the mode of the write cache.
+    pub(crate) fn warn_not_restored(&self, disk: &Disk<Self>, wanted: Mode) {
+        self.with_device(|dev| {
+            dev_warn!(
+                dev,
+                "[{}] the write cache can't be made {} again after a reset; see {}\n",
+                disk.name(),
+                cache_type::word(wanted),
+                cache::MODE_NAME
+            );
+        });
+    }
+
     /// Follows a change of the capacity.
     pub(crate) fn update_capacity(&self, disk: &Disk<Self>) {
         self.with_device(|dev| {
             // What is impossible has been complained of; the disk stays as it is.
             if let Ok(sectors) = limits::capacity(dev) {
-                if disk.capacity() != sectors {
+                if disk.capacity() == sectors {
+                    return;
+                }
+                if self.zones.is_zoned() {
+                    // The block layer knows the zones that there were when the disk was added.
+                    dev_warn!(dev, "[{}] a zoned disk keeps its size\n", disk.name());
+                } else {
                     announce_capacity(dev, disk, sectors, "new size: ");
                     disk.set_capacity(sectors);
                 }
@@ -270,7 +378,7 @@ impl VirtioBlk {
 impl VirtioBlk {
     /// Goes on with what waited for room in the ring.
     #[inline]
-    fn use_room(mut ring: RingGuard<'_, Buffer, QueueState>) {
+    pub(crate) fn use_room(mut ring: RingGuard<'_, Buffer, QueueState>) {
         if ring.state.stopped {
             ring.state.stopped = false;
             if let Some(disk) = &ring.state.disk {
@@ -322,9 +430,8 @@ impl Handler for VirtioBlk {
                             ring.state.answer = Some(command.device_status());
                             answered = true;
                         }
-                        Purpose::Serial => {
-                            this.serial.answered(&mut ring.state.serial, command);
-                        }
+                        Purpose::Serial => this.serial.answered(&mut ring.state, command),
+                        Purpose::Zones => this.zones.calls().answered(&mut ring.state, command),
                     },
                 }
                 used = true;
@@ -334,6 +441,10 @@ impl Handler for VirtioBlk {
             }
         }
 
+        if ring.is_broken() {
+            // As above: it may be on the queue already.
+            let _ = workqueue::system_long().enqueue::<Arc<Self>, LOST>(Arc::from(this));
+        }
         if used {
             Self::use_room(ring);
         }
@@ -344,13 +455,20 @@ impl Handler for VirtioBlk {
 
     fn unused(&self, buffer: Buffer) {
         match buffer {
-            // All I/O has ended before the device was reset; this is one that a disk never got.
+            // Of a device that broke the rules, or whose disk nobody got: otherwise all I/O has
+            // ended before the device is reset.
             Either::Left(mut rq) => {
                 rq.unmap();
                 rq.end(Status::IOERR);
             }
-            // Who waited for it has been told that the device is gone.
-            Either::Right(command) => drop(command),
+            Either::Right(command) => match (command.context, self.queue(0)) {
+                // Its caller waits for the device to be back, or knows that it never will be.
+                (Purpose::Serial | Purpose::Zones, Some(queue)) => {
+                    queue.lock().state.defer(command);
+                }
+                // Lost with the reset, and not to be repeated: the machine knows.
+                _ => drop(command),
+            },
         }
     }
 }
@@ -362,17 +480,20 @@ pub(crate) fn announce_capacity(
     sectors: u64,
     what: &str,
 ) {
-    let block = u64::from(disk.logical_block_size());
-    let blocks = sectors.div_ceil(block >> kernel::block::SECTOR_SHIFT);
+    let block_size = disk.logical_block_size();
+    let size = Size {
+        blocks: sectors.div_ceil(u64::from(block_size >> kernel::block::SECTOR_SHIFT)),
+        block_size,
+    };
 
     dev_notice!(
         dev,
-        "[{}] {}{} {}-byte logical blocks ({} MiB)\n",
+        "[{}] {}{} {}-byte logical blocks ({})\n",
         disk.name(),
         what,
-        blocks,
-        block,
-        sectors >> 11
+        size.blocks,
+        size.block_size,
+        size
     );
 }
 

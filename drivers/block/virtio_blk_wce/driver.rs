@@ -10,13 +10,16 @@
 //! - `control`: how a device is told the mode, by request or by configuration write.
 //! - `disk`: what the parts of a disk share, and the answers of the device.
 //! - `request`: I/O.
+//! - `call`: commands for whose answer a caller waits.
 //! - `serial`: the serial number.
+//! - `zones`: zoned disks.
 //! - `limits`, `name`: what a disk looks like.
 
 #![forbid(unsafe_code)]
 
 mod cache;
 mod cache_type;
+mod call;
 mod control;
 mod disk;
 mod limits;
@@ -24,8 +27,9 @@ mod name;
 mod request;
 mod serial;
 mod switch;
+mod zones;
 
-use crate::disk::VirtioBlk;
+use crate::disk::{VirtioBlk, LOST};
 use kernel::{
     device,
     driver,
@@ -52,7 +56,7 @@ static MAJOR: Atomic<u32> = Atomic::new(0);
 
 kernel_ext::virtio_device_table!(ID_TABLE, [virtio::DeviceId::from_type(blk::DEVICE_ID)]);
 
-/// The feature bits that the driver understands, from modern and from legacy devices.
+/// The feature bits that the driver understands.
 const FEATURES: &[u32] = &[
     feature::SEG_MAX,
     feature::SIZE_MAX,
@@ -67,14 +71,21 @@ const FEATURES: &[u32] = &[
     feature::WRITE_ZEROES,
     feature::SECURE_ERASE,
     feature::SET_WCE,
+    feature::ZONED,
 ];
+
+/// The same from legacy devices, which have no zones: the last one is for modern ones.
+const FEATURES_LEGACY: &[u32] = match FEATURES.split_last() {
+    Some((_, legacy)) => legacy,
+    None => FEATURES,
+};
 
 struct VirtioBlkDriver;
 
 /// What a bound device has. Dropped in the order of the fields.
 struct Bound<'bound> {
     disk: Arc<Disk<VirtioBlk>>,
-    _running: Running<'bound, VirtioBlk>,
+    running: Running<'bound, VirtioBlk>,
     shared: Arc<VirtioBlk>,
 }
 
@@ -83,7 +94,7 @@ impl virtio::Driver for VirtioBlkDriver {
 
     const ID_TABLE: virtio::IdTable = &ID_TABLE;
     const FEATURES: &'static [u32] = FEATURES;
-    const FEATURES_LEGACY: &'static [u32] = FEATURES;
+    const FEATURES_LEGACY: &'static [u32] = FEATURES_LEGACY;
 
     fn probe<'bound>(
         dev: &'bound Device<device::Core<'_>>,
@@ -93,6 +104,58 @@ impl virtio::Driver for VirtioBlkDriver {
 
     fn unbind<'bound>(_dev: &'bound Device<device::Core<'_>>, data: Pin<&Self::Data<'bound>>) {
         Self::take_down(&data.shared, &data.disk);
+    }
+
+    fn suspend<'bound>(
+        dev: &'bound Device<device::Core<'_>>,
+        data: Pin<&Self::Data<'bound>>,
+    ) -> Result {
+        let shared = &data.shared;
+
+        work::disable_sync::<_, 0>(shared);
+        shared.cache.suspend(shared).inspect_err(|_| {
+            dev_err!(dev, "[{}] flushes can't be arranged\n", data.disk.name());
+            work::enable::<_, 0>(shared);
+            VirtioBlk::queue_work(shared.as_arc_borrow());
+        })?;
+
+        data.disk.quiesce();
+        work::disable_sync::<_, LOST>(shared);
+        shared.hold_commands();
+        data.running.suspend();
+        Ok(())
+    }
+
+    fn resume<'bound>(
+        dev: &'bound Device<device::Core<'_>>,
+        data: Pin<&Self::Data<'bound>>,
+    ) -> Result {
+        let shared = &data.shared;
+
+        if shared.is_lost() {
+            work::enable::<_, 0>(shared);
+            work::enable::<_, LOST>(shared);
+            data.disk.unquiesce();
+            return Ok(());
+        }
+
+        // Without virtqueues all I/O fails, which is better than that it never ends.
+        let resumed = data
+            .running
+            .resume()
+            .inspect(|()| data.running.ready())
+            .inspect_err(|err| {
+                dev_err!(dev, "[{}] is lost: {err:?}\n", data.disk.name());
+            });
+
+        shared.cache.resume(shared);
+        work::enable::<_, 0>(shared);
+        work::enable::<_, LOST>(shared);
+        data.disk.unquiesce();
+        shared.send_held();
+        // The capacity may have changed, too.
+        VirtioBlk::config_changed(shared.as_arc_borrow());
+        resumed
     }
 
     fn config_changed<'bound>(_dev: &'bound Device<device::Bound>, data: Pin<&Self::Data<'bound>>) {
@@ -107,11 +170,22 @@ impl VirtioBlkDriver {
         // uses the disk; it may wait for I/O, which needs the device.
         shared.cache.close();
         shared.serial.close(shared);
-        work::disable_sync(shared);
+        shared.zones.calls().close(shared);
+        work::disable_sync::<_, 0>(shared);
         disk.remove();
+        // Until then there is I/O that the device may owe.
+        work::disable_sync::<_, LOST>(shared);
 
         // The disk and what it shares refer to each other: undo that.
         shared.detach_disk();
+    }
+
+    /// Gives a disk to its users.
+    fn show(dev: &Device<device::Bound>, shared: &VirtioBlk, disk: &Disk<VirtioBlk>) -> Result {
+        if shared.zones.is_zoned() {
+            disk.revalidate_zones()?;
+        }
+        disk.add(dev.as_ref(), &cache_type::GROUP)
     }
 
     fn bind(dev: &Device<device::Bound>) -> Result<Bound<'_>> {
@@ -120,15 +194,19 @@ impl VirtioBlkDriver {
             return Err(EINVAL);
         }
 
-        let queues = limits::queues(dev, *module_parameters::num_request_queues.value_ref())?;
+        let counts = limits::queues(
+            dev,
+            *module_parameters::num_request_queues.value_ref(),
+            *module_parameters::poll_queues.value_ref(),
+        )?;
         let limits = limits::read(dev)?;
         let capacity = limits::capacity(dev)?;
 
-        let shared = VirtioBlk::new(dev, queues)?;
+        let shared = VirtioBlk::new(dev, counts, &limits)?;
         let running = Running::start(dev, &shared)?;
 
         let depth = shared.queue_depth(dev, *module_parameters::queue_depth.value_ref());
-        let tags = Arc::pin_init(TagSet::new(dev.as_ref(), queues.into(), depth), GFP_KERNEL)?;
+        let tags = Arc::pin_init(TagSet::new(dev.as_ref(), counts, depth), GFP_KERNEL)?;
         let disk = shared.make_disk(tags, limits, MAJOR.load(Relaxed))?;
 
         if dev.has_feature(feature::RO) {
@@ -140,12 +218,11 @@ impl VirtioBlkDriver {
         // The attributes are there as soon as the disk is, and I/O begins while it is added.
         shared.attach_disk(&disk);
         running.ready();
-        disk.add(dev.as_ref(), &cache_type::GROUP)
-            .inspect_err(|_| Self::take_down(&shared, &disk))?;
+        Self::show(dev, &shared, &disk).inspect_err(|_| Self::take_down(&shared, &disk))?;
 
         Ok(Bound {
             disk,
-            _running: running,
+            running,
             shared,
         })
     }
@@ -186,6 +263,10 @@ module! {
         num_request_queues: u32 {
             default: 0,
             description: "Most request queues of a disk; 0 for as many as device and CPUs have",
+        },
+        poll_queues: u32 {
+            default: 0,
+            description: "How many of a disk's request queues are for polled I/O; one is not",
         },
         queue_depth: u32 {
             default: 0,

@@ -4,11 +4,12 @@
 //!
 //! The device is not trusted: what does not fit into the block layer's numbers is refused here.
 
+use crate::zones;
 use kernel::{device, prelude::*};
 use kernel_ext::{
     block::{
         limits::Limits,
-        mq::{self, Geometry}, //
+        mq::{self, Geometry, QueueCounts}, //
     },
     virtio::{
         blk::{config, feature},
@@ -26,12 +27,13 @@ const MAX_RANGES: u32 = 256;
 /// The shortest limit of a segment's length that the block layer takes, in bytes.
 const MIN_SEGMENT_SIZE: u32 = 4096;
 
-/// The number of request queues to use.
+/// The numbers of request queues to use: no more than `most` of all kinds together, unless that is
+/// zero, and `poll` to poll as long as one is left that has interrupts.
 ///
 /// # Errors
 ///
 /// `EINVAL` if the device has none.
-pub(crate) fn queues(dev: &Device<device::Bound>, wanted: u32) -> Result<u16> {
+pub(crate) fn queues(dev: &Device<device::Bound>, most: u32, poll: u32) -> Result<QueueCounts> {
     let queues = match dev.read_if(feature::MQ, config::NUM_QUEUES)? {
         Some(0) => {
             dev_err!(
@@ -43,16 +45,28 @@ pub(crate) fn queues(dev: &Device<device::Bound>, wanted: u32) -> Result<u16> {
         Some(queues) => u32::from(queues),
         None => 1,
     };
-    let most = if wanted == 0 {
-        queues
-    } else {
-        queues.min(wanted)
-    };
+    let queues = mq::possible_queues(queues.min(or(most, u32::MAX)));
+    let counts = split(u16::try_from(queues)?, poll);
 
-    let queues = mq::possible_queues(most);
+    dev_info!(
+        dev,
+        "{}/0/{} default/read/poll queues\n",
+        counts.interrupt,
+        counts.poll
+    );
+    Ok(counts)
+}
 
-    dev_info!(dev, "{}/0/0 default/read/poll queues\n", queues);
-    Ok(u16::try_from(queues)?)
+/// Takes `poll` of the queues to poll, but leaves one.
+fn split(queues: u16, poll: u32) -> QueueCounts {
+    let poll = u16::try_from(poll)
+        .unwrap_or(u16::MAX)
+        .min(queues.saturating_sub(1));
+
+    QueueCounts {
+        interrupt: queues - poll,
+        poll,
+    }
 }
 
 /// The capacity in sectors of 512 bytes.
@@ -127,6 +141,7 @@ pub(crate) fn read(dev: &Device<device::Bound>) -> Result<Limits> {
     if let Some(sectors) = dev.read_if(feature::WRITE_ZEROES, config::MAX_WRITE_ZEROES_SECTORS)? {
         limits.set_write_zeroes(or(sectors, u32::MAX));
     }
+    zones::read_limits(dev, &mut limits)?;
 
     Ok(limits)
 }
@@ -212,4 +227,34 @@ fn read_topology(dev: &Device<device::Bound>, limits: &mut Limits) -> Result {
     }
 
     Ok(())
+}
+
+#[kunit_tests(virtio_blk_wce_limits)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_says_nothing() {
+        assert!(or(0, 7) == 7);
+        assert!(or(1, 7) == 1);
+        assert!(or(u32::MAX, 7) == u32::MAX);
+    }
+
+    #[test]
+    fn a_queue_with_interrupts_is_left() {
+        for (queues, poll, interrupt) in
+            [(1, 0, 1), (1, 1, 1), (4, 3, 1), (4, u32::MAX, 1), (4, 1, 3)]
+        {
+            let counts = split(queues, poll);
+
+            assert!(counts.interrupt == interrupt);
+            assert!(counts.total() == u32::from(queues));
+        }
+    }
+
+    #[test]
+    fn most_segments_fit_the_block_layer_s_number() {
+        assert!(u16::try_from(MAX_SEGMENTS).is_ok());
+        assert!(u16::try_from(MAX_RANGES).is_ok());
+    }
 }

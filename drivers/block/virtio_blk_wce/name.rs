@@ -66,3 +66,28 @@ impl Name {
         CStr::from_bytes_with_nul(self.bytes.get(self.start..).ok_or(EINVAL)?).map_err(|_| EINVAL)
     }
 }
+
+#[kunit_tests(virtio_blk_wce_name)]
+mod tests {
+    use super::*;
+
+    /// Whether the disk of this index has this name.
+    fn is(index: u32, name: &CStr) -> bool {
+        Name::of(index).is_ok_and(|found| found.as_cstr() == Ok(name))
+    }
+
+    #[test]
+    fn letters_count_without_a_zero() {
+        assert!(is(0, c"vda"));
+        assert!(is(25, c"vdz"));
+        assert!(is(26, c"vdaa"));
+        assert!(is(26 + 26 * 26 - 1, c"vdzz"));
+        assert!(is(26 + 26 * 26, c"vdaaa"));
+    }
+
+    #[test]
+    fn every_index_has_a_name() {
+        assert!(is(LAST_INDEX, c"vdcrxp"));
+        assert!(is(u32::MAX, c"vdmwlqkwv"));
+    }
+}

@@ -3,15 +3,19 @@
 //! I/O: requests of the block layer to the device and back.
 
 use crate::{disk::VirtioBlk, limits};
+use core::mem;
 use kernel::{prelude::*, sync::rcu};
 use kernel_ext::{
     block::{
+        batch::{Completions, RequestList},
         mq::{Geometry, HwQueue, Operations, Rejected},
-        request::{Op, Request, Status}, //
+        request::{Op, Request, Status},
+        zoned::ZoneReport, //
     },
     virtio::{
         blk::{request, status, Header, Segment},
-        chain::Chain, //
+        chain::Chain,
+        queue::Either, //
     },
 };
 
@@ -23,33 +27,13 @@ impl Operations for VirtioBlk {
     fn queue_rq(
         blk: &Self,
         hw: HwQueue<'_>,
-        mut rq: Request<Self>,
+        rq: Request<Self>,
         last: bool,
     ) -> Result<(), Rejected<Self>> {
-        let op = rq.op();
-        let (kind, sector) = match op {
-            Op::Read => (request::IN, rq.sector()),
-            Op::Write => (request::OUT, rq.sector()),
-            Op::Flush => (request::FLUSH, 0),
-            Op::Discard => (request::DISCARD, 0),
-            Op::WriteZeroes => (request::WRITE_ZEROES, 0),
-            Op::SecureErase => (request::SECURE_ERASE, 0),
-            Op::Other => return Err((rq, Status::NOTSUPP)),
-        };
         let Some(queue) = blk.queue(hw.index()) else {
             return Err((rq, Status::IOERR));
         };
-
-        if matches!(op, Op::Discard | Op::WriteZeroes | Op::SecureErase) {
-            if let Err(err) = set_segments(&mut rq, op) {
-                return Err((rq, refusal(err)));
-            }
-        }
-        if let Err(err) = rq.map(Header::new(blk.endian(), kind, rq.ioprio(), sector)) {
-            rq.unmap();
-            return Err((rq, refusal(err)));
-        }
-        rq.start();
+        let rq = prepare(blk, rq)?;
 
         let rcu = rcu::read_lock();
         let mut ring = queue.lock();
@@ -82,6 +66,26 @@ impl Operations for VirtioBlk {
         }
     }
 
+    fn queue_rqs(blk: &Self, mut requests: RequestList<Self>) -> RequestList<Self> {
+        let mut refused = RequestList::default();
+        let mut ready = RequestList::default();
+        let mut index = 0;
+
+        while let Some(rq) = requests.pop() {
+            if rq.queue_index() != index {
+                add_all(blk, index, mem::take(&mut ready));
+                index = rq.queue_index();
+            }
+            match prepare(blk, rq) {
+                Ok(rq) => ready.push(rq),
+                Err((rq, _)) => refused.push(rq),
+            }
+        }
+        add_all(blk, index, ready);
+
+        refused
+    }
+
     fn commit_rqs(blk: &Self, hw: HwQueue<'_>) {
         let Some(queue) = blk.queue(hw.index()) else {
             return;
@@ -93,21 +97,114 @@ impl Operations for VirtioBlk {
         kick.notify();
     }
 
-    fn complete(mut rq: Request<Self>) {
-        let status = match rq.device_status() {
-            status::OK => Status::OK,
-            status::UNSUPP => Status::NOTSUPP,
-            _ => Status::IOERR,
+    fn poll(blk: &Self, hw: HwQueue<'_>, completions: &mut Completions<'_, Self>) -> usize {
+        let Some(queue) = blk.queue(hw.index()) else {
+            return 0;
         };
+        let mut ring = queue.lock();
+        let mut found = 0;
+
+        while let Some(buffer) = ring.pop() {
+            // Commands go to the first queue, which is not polled.
+            if let Either::Left(mut rq) = buffer {
+                let ok = outcome(&mut rq) == Status::OK;
+
+                completions.add(rq, ok);
+                found += 1;
+            }
+        }
+        if found > 0 {
+            Self::use_room(ring);
+        }
+
+        found
+    }
+
+    fn complete(mut rq: Request<Self>) {
+        let status = outcome(&mut rq);
 
         rq.unmap();
         rq.end(status);
+    }
+
+    fn release(rq: &mut Request<Self>) {
+        rq.unmap();
+    }
+
+    fn report_zones(blk: &Self, sector: u64, report: &mut ZoneReport<'_>) -> Result {
+        blk.zones.report(blk, sector, report)
     }
 
     fn geometry(blk: &Self, sectors: u64) -> Result<Geometry> {
         blk.with_device(|dev| limits::geometry(dev, sectors))
             .ok_or(ENXIO)?
     }
+}
+
+/// Makes a request ready for the device, and starts it.
+#[inline]
+fn prepare(
+    blk: &VirtioBlk,
+    mut rq: Request<VirtioBlk>,
+) -> Result<Request<VirtioBlk>, Rejected<VirtioBlk>> {
+    let op = rq.op();
+    let (kind, sector) = match op {
+        Op::Read => (request::IN, rq.sector()),
+        Op::Write => (request::OUT, rq.sector()),
+        Op::Flush => (request::FLUSH, 0),
+        Op::Discard => (request::DISCARD, 0),
+        Op::WriteZeroes => (request::WRITE_ZEROES, 0),
+        Op::SecureErase => (request::SECURE_ERASE, 0),
+        Op::ZoneOpen => (request::ZONE_OPEN, rq.sector()),
+        Op::ZoneClose => (request::ZONE_CLOSE, rq.sector()),
+        Op::ZoneFinish => (request::ZONE_FINISH, rq.sector()),
+        Op::ZoneAppend => (request::ZONE_APPEND, rq.sector()),
+        Op::ZoneReset => (request::ZONE_RESET, rq.sector()),
+        Op::ZoneResetAll => (request::ZONE_RESET_ALL, 0),
+        Op::Other => return Err((rq, Status::NOTSUPP)),
+    };
+
+    if matches!(op, Op::Discard | Op::WriteZeroes | Op::SecureErase) {
+        if let Err(err) = set_segments(&mut rq, op) {
+            return Err((rq, refusal(err)));
+        }
+    }
+    if let Err(err) = rq.map(Header::new(blk.endian(), kind, rq.ioprio(), sector)) {
+        rq.unmap();
+        return Err((rq, refusal(err)));
+    }
+    rq.start();
+
+    Ok(rq)
+}
+
+/// Hands requests that are ready for one queue to the device, and tells it once.
+fn add_all(blk: &VirtioBlk, index: usize, mut requests: RequestList<VirtioBlk>) {
+    if requests.is_empty() {
+        return;
+    }
+    let Some(queue) = blk.queue(index) else {
+        while let Some(mut rq) = requests.pop() {
+            rq.unmap();
+            rq.end(Status::IOERR);
+        }
+        return;
+    };
+    let rcu = rcu::read_lock();
+    let mut ring = queue.lock();
+
+    while let Some(rq) = requests.pop() {
+        if let Err((mut rq, _)) = ring.add_left(rq) {
+            // It comes back alone, which is where a full ring stops the queue, and where what is
+            // no matter of room becomes an error.
+            rq.unmap();
+            rq.requeue();
+        }
+    }
+    let kick = ring.prepare_kick(&rcu);
+
+    drop(ring);
+    kick.notify();
 }
 
 /// Gives a request the ranges that it is for, which are all of its data.
@@ -118,6 +215,31 @@ fn set_segments(rq: &mut Request<VirtioBlk>, op: Op) -> Result {
     rq.set_payload(segments)
 }
 
+/// What the block layer is told of a request that the device has answered. A zone append learns
+/// where it has written, if that can be.
+#[inline]
+fn outcome(rq: &mut Request<VirtioBlk>) -> Status {
+    match rq.device_status() {
+        status::OK => (),
+        status::UNSUPP => return Status::NOTSUPP,
+        status::ZONE_OPEN_RESOURCE => return Status::ZONE_OPEN_RESOURCE,
+        status::ZONE_ACTIVE_RESOURCE => return Status::ZONE_ACTIVE_RESOURCE,
+        _ => return Status::IOERR,
+    }
+
+    if let Some(sector) = rq.appended() {
+        let blk = rq.disk_data();
+        let sector = blk.endian().u64(sector);
+
+        if !blk.zones.is_same(sector, rq.sector()) {
+            return Status::IOERR;
+        }
+        rq.set_sector(sector);
+    }
+
+    Status::OK
+}
+
 /// What the block layer is told of a request that could not be passed on.
 fn refusal(err: Error) -> Status {
     if err == ENOSPC {
@@ -126,5 +248,23 @@ fn refusal(err: Error) -> Status {
         Status::RESOURCE
     } else {
         Status::IOERR
+    }
+}
+
+#[kunit_tests(virtio_blk_wce_request)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_tried_again() {
+        assert!(refusal(ENOSPC) == Status::DEV_RESOURCE);
+        assert!(refusal(ENOMEM) == Status::RESOURCE);
+    }
+
+    #[test]
+    fn what_does_not_pass_is_an_error() {
+        for err in [EIO, ENODEV, EINVAL] {
+            assert!(refusal(err) == Status::IOERR);
+        }
     }
 }

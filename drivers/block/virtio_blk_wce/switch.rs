@@ -10,6 +10,8 @@
 //!   only after the device has agreed and shows the mode.
 //! - Whatever fails, the block layer sends flushes if and only if the device shows write back,
 //!   unless not even that can be arranged; then rather too many flushes than too few.
+//! - A device that is reset may come back in either mode: flushes are arranged before, and the
+//!   mode is brought back after. A request that it had not answered is lost, which is a failure.
 //! - Every request ends in a report.
 
 /// Mode of a disk's write cache.
@@ -44,6 +46,8 @@ pub(crate) enum Step {
     Ask(Mode),
     /// The request for the mode is over.
     Report(Mode, Outcome),
+    /// The mode from before a reset is there again, or could not be brought back.
+    Restored(Mode, Outcome),
     /// Wait for an answer, a change or a request.
     Rest,
 }
@@ -70,16 +74,29 @@ pub(crate) struct Machine {
     /// Whether flushes could not be set as they should be; not tried again before something
     /// happens.
     stuck: bool,
+    /// Whether the device takes flushes. One that does not never has a volatile cache.
+    flushable: bool,
+    /// The device is about to be reset, or was and is not in use again.
+    away: bool,
+    /// The mode from before a reset, until it is there again or could not be brought back.
+    before: Option<Mode>,
+    /// The phase is that of bringing it back, and not of a user's request.
+    restoring: bool,
     phase: Phase,
 }
 
 impl Machine {
-    /// A disk in the given mode, whose block layer sends flushes accordingly.
-    pub(crate) const fn new(mode: Mode) -> Self {
+    /// A disk in the given mode, whose block layer sends flushes accordingly, and whose device
+    /// takes them or not.
+    pub(crate) const fn new(mode: Mode, flushable: bool) -> Self {
         Self {
             mode,
             flushes: matches!(mode, Mode::WriteBack),
             stuck: false,
+            flushable,
+            away: false,
+            before: None,
+            restoring: false,
             phase: Phase::Idle,
         }
     }
@@ -91,7 +108,12 @@ impl Machine {
 
     /// Whether a request can be made.
     pub(crate) fn is_idle(&self) -> bool {
-        self.phase == Phase::Idle
+        self.phase == Phase::Idle && !self.away && !self.is_to_restore()
+    }
+
+    /// Whether a reset has left the device in another mode than it was in before.
+    fn is_to_restore(&self) -> bool {
+        self.before.is_some_and(|before| before != self.mode)
     }
 
     /// The mode that the device has been asked for, as long as its answer is awaited.
@@ -107,6 +129,7 @@ impl Machine {
     pub(crate) fn request(&mut self, mode: Mode) {
         if self.is_idle() {
             self.stuck = false;
+            self.before = None;
             self.phase = Phase::Wanted(mode);
         }
     }
@@ -133,13 +156,50 @@ impl Machine {
     /// It is none if the device has been asked for the mode: its answer is on the way, and until
     /// then flushes go on.
     pub(crate) fn shows(&mut self, mode: Mode) -> bool {
-        if self.asked() == Some(mode) || self.mode == mode {
+        if self.away || self.asked() == Some(mode) || self.mode == mode {
             return false;
         }
 
         self.stuck = false;
         self.mode = mode;
         true
+    }
+
+    /// The device is about to be reset. Steps are taken until there are none; then
+    /// [`Self::can_be_reset`] tells whether it may be.
+    pub(crate) fn leaves(&mut self) {
+        self.away = true;
+        self.stuck = false;
+    }
+
+    /// Whether no data is in danger if the device comes back with a volatile cache.
+    pub(crate) fn can_be_reset(&self) -> bool {
+        self.flushes || !self.flushable
+    }
+
+    /// The device is not reset after all.
+    pub(crate) fn stays(&mut self) {
+        self.away = false;
+    }
+
+    /// The device was reset and is in use again, and shows this mode. Returns whether that is news.
+    pub(crate) fn returned(&mut self, shown: Mode) -> bool {
+        let news = self.mode != shown;
+
+        // The mode from before an earlier reset, if it is not there again yet.
+        self.before = self.before.or(Some(self.mode));
+        self.away = false;
+        self.stuck = false;
+        self.mode = shown;
+        self.phase = match self.phase {
+            // It begins anew.
+            _ if self.restoring => Phase::Idle,
+            Phase::Asked(mode) => Phase::Over(mode, Err(Failure::Gone)),
+            other => other,
+        };
+        self.restoring = false;
+
+        news
     }
 
     /// Flushes were set, or could not be.
@@ -161,11 +221,20 @@ impl Machine {
 
     /// The next step. To be called again until it is [`Step::Rest`], and after each event.
     pub(crate) fn step(&mut self) -> Step {
-        let volatile = self.mode == Mode::WriteBack;
+        let volatile = self.mode == Mode::WriteBack || self.away && self.flushable;
 
         // Before all else, whoever made the device volatile.
         if volatile && !self.flushes && !self.stuck {
             return Step::SetFlushes(true);
+        }
+
+        if self.phase == Phase::Idle && !self.away {
+            if let Some(before) = self.before.filter(|_| self.is_to_restore()) {
+                self.restoring = true;
+                self.phase = Phase::Wanted(before);
+            } else {
+                self.before = None;
+            }
         }
 
         match self.phase {
@@ -181,9 +250,88 @@ impl Machine {
             }
             Phase::Over(mode, outcome) => {
                 self.phase = Phase::Idle;
-                Step::Report(mode, outcome)
+                if core::mem::take(&mut self.restoring) {
+                    self.before = None;
+                    Step::Restored(mode, outcome)
+                } else {
+                    Step::Report(mode, outcome)
+                }
             }
             Phase::Idle => Step::Rest,
         }
+    }
+}
+
+// Orders of events that say what is meant; tests/switch/explore.rs goes through all of them.
+#[cfg(CONFIG_KUNIT = "y")]
+#[kernel::macros::kunit_tests(virtio_blk_wce_switch)]
+mod tests {
+    use super::*;
+    use Mode::{WriteBack, WriteThrough};
+
+    #[test]
+    fn flushes_end_after_the_device_has_agreed() {
+        let mut machine = Machine::new(WriteBack);
+
+        machine.request(WriteThrough);
+        assert!(machine.step() == Step::Ask(WriteThrough));
+        assert!(machine.step() == Step::Rest);
+        assert!(machine.mode() == WriteBack);
+        machine.answered(WriteThrough, Ok(()));
+        assert!(machine.step() == Step::SetFlushes(false));
+        machine.flushes_set(false, true);
+        assert!(machine.step() == Step::Report(WriteThrough, Ok(())));
+        assert!(machine.step() == Step::Rest && machine.is_idle());
+    }
+
+    #[test]
+    fn flushes_begin_before_the_device_is_asked() {
+        let mut machine = Machine::new(WriteThrough);
+
+        machine.request(WriteBack);
+        assert!(machine.step() == Step::SetFlushes(true));
+        machine.flushes_set(true, true);
+        assert!(machine.step() == Step::Ask(WriteBack));
+        machine.answered(WriteBack, Ok(()));
+        assert!(machine.step() == Step::Report(WriteBack, Ok(())));
+    }
+
+    #[test]
+    fn a_refusal_takes_flushes_back() {
+        let mut machine = Machine::new(WriteThrough);
+
+        machine.request(WriteBack);
+        machine.flushes_set(true, true);
+        assert!(machine.step() == Step::Ask(WriteBack));
+        machine.answered(WriteThrough, Err(Failure::Unsupported));
+        assert!(machine.step() == Step::SetFlushes(false));
+        machine.flushes_set(false, true);
+        assert!(machine.step() == Step::Report(WriteBack, Err(Failure::Unsupported)));
+        assert!(machine.mode() == WriteThrough);
+    }
+
+    #[test]
+    fn agreement_that_is_not_shown_is_none() {
+        let mut machine = Machine::new(WriteBack);
+
+        machine.request(WriteThrough);
+        assert!(machine.step() == Step::Ask(WriteThrough));
+        machine.answered(WriteBack, Ok(()));
+        assert!(machine.step() == Step::Report(WriteThrough, Err(Failure::Io)));
+        assert!(machine.mode() == WriteBack);
+    }
+
+    #[test]
+    fn a_device_that_turns_volatile_is_flushed() {
+        let mut machine = Machine::new(WriteThrough);
+
+        assert!(machine.shows(WriteBack));
+        assert!(!machine.shows(WriteBack));
+        assert!(machine.step() == Step::SetFlushes(true));
+        machine.flushes_set(true, false);
+        // Not tried again before something happens.
+        assert!(machine.step() == Step::Rest);
+        machine.request(WriteThrough);
+        assert!(machine.step() == Step::SetFlushes(true));
     }
 }

@@ -8,7 +8,8 @@ use super::{
     attribute::Group,
     limits::Limits,
     mq::{Operations, TagSet},
-    number::Numbers, //
+    number::Numbers,
+    zoned::ZoneReport, //
 };
 use crate::bindings;
 use core::ptr::NonNull;
@@ -38,9 +39,11 @@ const ADDED: usize = 1 << bindings::GD_ADDED;
 /// - `private_data` and `queuedata` are the pointer of an `Arc<T::Data>`, one reference of which
 ///   the disk owns.
 /// - `live` is set between a successful `device_add_disk()` and `del_gendisk()`.
+/// - `quiesced` is set while the queue is quiesced once by this.
 pub struct Disk<T: Operations> {
     disk: NonNull<bindings::gendisk>,
     live: AtomicFlag,
+    quiesced: AtomicFlag,
     tags: Arc<TagSet<T>>,
 }
 
@@ -55,6 +58,7 @@ impl<T: Operations> Disk<T> {
         owner: this_module::<T::Module>().as_ptr(),
         free_disk: Some(Self::free_disk),
         getgeo: Some(Self::getgeo),
+        report_zones: Some(Self::report_zones),
         ..pin_init::zeroed()
     };
 
@@ -99,6 +103,7 @@ impl<T: Operations> Disk<T> {
             // SAFETY: A successful `__blk_mq_alloc_disk()` does not return null.
             disk: unsafe { NonNull::new_unchecked(disk) },
             live: AtomicFlag::new(false),
+            quiesced: AtomicFlag::new(false),
             tags,
         };
 
@@ -153,6 +158,21 @@ impl<T: Operations> Disk<T> {
         unsafe { bindings::set_capacity_and_notify(self.disk.as_ptr(), sectors) };
     }
 
+    /// Learns the zones of a zoned disk, by [`Operations::report_zones`]. Before it is added.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operation; `ENODEV` if the zones are not what a zoned disk has to have;
+    /// `EOPNOTSUPP` if the kernel does not know such disks.
+    pub fn revalidate_zones(&self) -> Result {
+        #[cfg(CONFIG_BLK_DEV_ZONED)]
+        // SAFETY: By the type invariant the disk is valid.
+        return to_result(unsafe { bindings::blk_revalidate_disk_zones(self.disk.as_ptr()) });
+
+        #[cfg(not(CONFIG_BLK_DEV_ZONED))]
+        Err(EOPNOTSUPP)
+    }
+
     /// Adds the disk to the system, with the attributes of `group`: I/O begins.
     ///
     /// # Errors
@@ -183,6 +203,9 @@ impl<T: Operations> Disk<T> {
     /// Takes the disk away from its users, and waits for all I/O and all access to attributes to
     /// end. Does nothing if users do not see it.
     pub fn remove(&self) {
+        // Requests that are held back would never end.
+        self.unquiesce();
+
         if self.live.xchg(false, Full) {
             // SAFETY: By the type invariant the disk was added and not removed since.
             unsafe { bindings::del_gendisk(self.disk.as_ptr()) };
@@ -215,6 +238,50 @@ impl<T: Operations> Disk<T> {
         unsafe {
             let flags = bindings::blk_mq_freeze_queue(self.queue());
             bindings::blk_mq_unfreeze_queue(self.queue(), flags);
+        }
+    }
+
+    /// Waits until every bio that was submitted before has ended, also those that have not entered
+    /// the queue yet.
+    ///
+    /// What the block layer decides of a bio by the queue's limits, it decides before the bio
+    /// enters the queue. So when [`Self::update_limits`] returns there may still be bios on their
+    /// way that were treated by the earlier limits; when this returns there are none, but for
+    /// those that a throttling cgroup holds back. May take some tenths of a second.
+    pub fn drain_submitted(&self) {
+        // Between that decision and the queue's entrance no task sleeps, unless the queue is
+        // frozen. Each that was on its way, also one that an unfrozen queue has just woken up, has
+        // entered by the time that it sleeps again, which is what this waits for.
+        //
+        // SAFETY: This may sleep, as all of `Disk`'s methods that wait.
+        unsafe { bindings::synchronize_rcu_tasks() };
+
+        self.drain();
+    }
+
+    /// Waits until every request that is in flight has ended, and holds back those that come after,
+    /// whose submitters can go on. Until [`Self::unquiesce`] the driver gets none.
+    pub fn quiesce(&self) {
+        if self.quiesced.xchg(true, Full) {
+            return;
+        }
+
+        // Not frozen for all that time: a submitter would have to wait, who may be needed for what
+        // the driver is about to do.
+        //
+        // SAFETY: The queue is valid; it is frozen and unfrozen in pairs, by one thread.
+        unsafe {
+            let flags = bindings::blk_mq_freeze_queue(self.queue());
+            bindings::blk_mq_quiesce_queue_nowait(self.queue());
+            bindings::blk_mq_unfreeze_queue(self.queue(), flags);
+        }
+    }
+
+    /// The driver takes requests again, after [`Self::quiesce`]. Otherwise does nothing.
+    pub fn unquiesce(&self) {
+        if self.quiesced.xchg(false, Full) {
+            // SAFETY: The queue is valid, and quiesced.
+            unsafe { bindings::blk_mq_unquiesce_queue(self.queue()) };
         }
     }
 
@@ -271,6 +338,27 @@ impl<T: Operations> Disk<T> {
                 (*geometry).sectors = found.sectors;
             }
             Ok(0)
+        })
+    }
+
+    extern "C" fn report_zones(
+        disk: *mut bindings::gendisk,
+        sector: bindings::sector_t,
+        wanted: c_uint,
+        args: *mut bindings::blk_report_zones_args,
+    ) -> c_int {
+        // SAFETY: The block layer passes a valid disk, which owns a reference to its data until it
+        // is freed, and what belongs to it.
+        let (data, mut report) = unsafe {
+            (
+                &*(*disk).private_data.cast::<T::Data>(),
+                ZoneReport::from_raw(disk, args, wanted),
+            )
+        };
+
+        from_result(|| {
+            T::report_zones(data, sector, &mut report)?;
+            Ok(c_int::try_from(report.found())?)
         })
     }
 

@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
 
+use super::zoned::ZonedLimits;
 use crate::bindings;
 use kernel::block::SECTOR_SIZE;
 
@@ -39,6 +40,31 @@ impl Limits {
         } else {
             self.0.features &= !bindings::BLK_FEAT_WRITE_CACHE;
         }
+    }
+
+    /// The longest segment of a request in bytes.
+    pub fn max_segment_size(&self) -> u32 {
+        self.0.max_segment_size
+    }
+
+    /// The disk is zoned. Writes are as coarse as the zones demand, and nothing can be discarded.
+    pub fn set_zoned(&mut self, zoned: ZonedLimits) {
+        self.0.features |= bindings::BLK_FEAT_ZONED;
+        self.0.chunk_sectors = zoned.zone_sectors;
+        self.0.max_open_zones = zoned.max_open_zones;
+        self.0.max_active_zones = zoned.max_active_zones;
+        self.0.zone_write_granularity = zoned.write_granularity;
+        self.0.physical_block_size = zoned.write_granularity;
+        self.0.io_min = zoned.write_granularity;
+        self.0.max_hw_zone_append_sectors = zoned.max_append_sectors;
+        self.0.max_hw_discard_sectors = 0;
+    }
+
+    /// Sectors of 512 bytes of a zone, if the disk is zoned.
+    pub fn zone_sectors(&self) -> Option<u32> {
+        let zoned = self.0.features & bindings::BLK_FEAT_ZONED != 0;
+
+        zoned.then_some(self.0.chunk_sectors)
     }
 
     /// The most segments of a request, and the longest of them in bytes.

@@ -4,7 +4,11 @@
 //!
 //! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)
 
-use super::request::{Request, Status};
+use super::{
+    batch::{Completions, RequestList},
+    request::{Request, Status},
+    zoned::ZoneReport, //
+};
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
@@ -21,6 +25,9 @@ pub fn possible_queues(most: u32) -> u32 {
     // SAFETY: The function has no requirements.
     unsafe { bindings::blk_mq_num_possible_queues(most) }
 }
+
+/// The index of the map of queues to poll; one of default queues and one for reads precede it.
+const POLL_MAP: u32 = bindings::hctx_type_HCTX_TYPE_POLL;
 
 /// A request that the driver could not pass on, and what to tell the block layer.
 pub type Rejected<T> = (Request<T>, Status);
@@ -52,11 +59,24 @@ pub trait Operations: Sized + Send + Sync + 'static {
         last: bool,
     ) -> Result<(), Rejected<Self>>;
 
+    /// Passes requests, for any hardware queues of a disk, on to the device together.
+    ///
+    /// Returns those that it did not [start](Request::start) because something hinders them:
+    /// [`Self::queue_rq`] gets them one by one and tells what.
+    fn queue_rqs(data: &Self::Data, requests: RequestList<Self>) -> RequestList<Self>;
+
     /// Tells the device of requests that were queued without `last`.
     fn commit_rqs(data: &Self::Data, hw: HwQueue<'_>);
 
+    /// Looks for requests of a polled queue that the device has answered, and gives them to
+    /// `completions`. Returns how many there were.
+    fn poll(data: &Self::Data, hw: HwQueue<'_>, completions: &mut Completions<'_, Self>) -> usize;
+
     /// Ends a request that the device has answered.
     fn complete(rq: Request<Self>);
+
+    /// Frees what a request has for the device, which has done it, before it is ended with others.
+    fn release(rq: &mut Request<Self>);
 
     /// What `HDIO_GETGEO` tells of a disk with so many sectors of 512 bytes.
     ///
@@ -64,6 +84,13 @@ pub trait Operations: Sized + Send + Sync + 'static {
     ///
     /// The caller gets the error.
     fn geometry(data: &Self::Data, sectors: u64) -> Result<Geometry>;
+
+    /// Reports zones of a zoned disk, from the one that has the given sector on.
+    ///
+    /// # Errors
+    ///
+    /// The caller gets the error.
+    fn report_zones(data: &Self::Data, sector: u64, report: &mut ZoneReport<'_>) -> Result;
 }
 
 /// The geometry that a disk pretends to have.
@@ -104,17 +131,39 @@ impl HwQueue<'_> {
     }
 }
 
+/// How many hardware queues there are of each kind. Those with interrupts come first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Queues whose requests end by interrupts; at least one.
+    pub interrupt: u16,
+    /// Queues whose requests end when who sent them [polls](Operations::poll).
+    pub poll: u16,
+}
+
+impl QueueCounts {
+    /// All of them.
+    pub fn total(self) -> u32 {
+        u32::from(self.interrupt) + u32::from(self.poll)
+    }
+}
+
+/// What CPUs are mapped to queues by.
+struct Mapping {
+    /// Whose interrupts the queues have.
+    dev: ARef<device::Device>,
+    counts: QueueCounts,
+}
+
 /// The requests that disks of `T` have.
 ///
 /// # Invariants
 ///
-/// `inner` is a tag set that `blk_mq_alloc_tag_set()` has set up.
+/// `inner` is a tag set that `blk_mq_alloc_tag_set()` has set up. Its driver data is `mapping`.
 #[pin_data(PinnedDrop)]
 pub struct TagSet<T: Operations> {
     #[pin]
     inner: Opaque<bindings::blk_mq_tag_set>,
-    /// Whose interrupts the queues are mapped by.
-    dev: ARef<device::Device>,
+    mapping: KBox<Mapping>,
     _ops: PhantomData<T>,
 }
 
@@ -125,41 +174,43 @@ unsafe impl<T: Operations> Send for TagSet<T> {}
 unsafe impl<T: Operations> Sync for TagSet<T> {}
 
 impl<T: Operations> TagSet<T> {
-    /// Makes requests for `queues` hardware queues of `depth` requests each. CPUs use the queues
-    /// by the affinity of the interrupts of `dev`, which has one for each.
+    /// Makes requests for hardware queues of `depth` requests each. CPUs use the queues by the
+    /// affinity of the interrupts of `dev`, which has one for each that is not polled.
     ///
     /// # Errors
     ///
     /// `ENOMEM`; `EINVAL` if the depth is zero or too large.
     pub fn new(
         dev: &device::Device<device::Bound>,
-        queues: u32,
+        counts: QueueCounts,
         depth: u32,
     ) -> impl PinInit<Self, Error> {
         let dev: ARef<device::Device> = dev.into();
-        let raw: *const device::Device = &*dev;
 
         try_pin_init!(Self {
-            dev,
-            inner <- Opaque::try_ffi_init(move |set: *mut bindings::blk_mq_tag_set| {
-                // SAFETY: `set` is valid for writes. `device::Device` is a transparent wrapper of
-                // `struct device`, and `self` has a reference to it.
-                unsafe {
-                    set.write(bindings::blk_mq_tag_set {
-                        ops: &Vtable::<T>::VALUE,
-                        nr_hw_queues: queues,
-                        nr_maps: 1,
-                        queue_depth: depth,
-                        numa_node: bindings::NUMA_NO_NODE,
-                        cmd_size: u32::try_from(size_of::<T::RequestData>())?,
-                        driver_data: raw.cast_mut().cast(),
-                        ..Default::default()
-                    })
-                };
+            mapping: KBox::new(Mapping { dev, counts }, GFP_KERNEL)?,
+            inner <- {
+                let mapping: *const Mapping = &**mapping;
 
-                // SAFETY: `set` has just been initialized; it stays where it is.
-                to_result(unsafe { bindings::blk_mq_alloc_tag_set(set) })
-            }),
+                Opaque::try_ffi_init(move |set: *mut bindings::blk_mq_tag_set| {
+                    // SAFETY: `set` is valid for writes. `mapping` lives as long as it does.
+                    unsafe {
+                        set.write(bindings::blk_mq_tag_set {
+                            ops: &Vtable::<T>::VALUE,
+                            nr_hw_queues: counts.total(),
+                            nr_maps: if counts.poll == 0 { 1 } else { POLL_MAP + 1 },
+                            queue_depth: depth,
+                            numa_node: bindings::NUMA_NO_NODE,
+                            cmd_size: u32::try_from(size_of::<T::RequestData>())?,
+                            driver_data: mapping.cast_mut().cast(),
+                            ..Default::default()
+                        })
+                    };
+
+                    // SAFETY: `set` has just been initialized; it stays where it is.
+                    to_result(unsafe { bindings::blk_mq_alloc_tag_set(set) })
+                })
+            },
             _ops: PhantomData,
         })
     }
@@ -184,7 +235,9 @@ struct Vtable<T>(PhantomData<T>);
 impl<T: Operations> Vtable<T> {
     const VALUE: bindings::blk_mq_ops = bindings::blk_mq_ops {
         queue_rq: Some(Self::queue_rq),
+        queue_rqs: Some(Self::queue_rqs),
         commit_rqs: Some(Self::commit_rqs),
+        poll: Some(Self::poll),
         complete: Some(Self::complete),
         init_request: Some(Self::init_request),
         exit_request: Some(Self::exit_request),
@@ -233,6 +286,32 @@ impl<T: Operations> Vtable<T> {
         }
     }
 
+    extern "C" fn queue_rqs(list: *mut bindings::rq_list) {
+        // SAFETY: The block layer passes a list of requests, of one queue, that are ours now. The
+        // first one, like any, is valid and has a valid hardware queue.
+        let Some(first) = (unsafe { (*list).head.as_ref() }) else {
+            return;
+        };
+        // SAFETY: As above.
+        let ((data, _), requests) =
+            unsafe { (Self::borrow(first.mq_hctx), RequestList::from_raw(*list)) };
+
+        // SAFETY: The list is the block layer's to use from now on.
+        unsafe { *list = T::queue_rqs(data, requests).into_raw() };
+    }
+
+    extern "C" fn poll(
+        hctx: *mut bindings::blk_mq_hw_ctx,
+        iob: *mut bindings::io_comp_batch,
+    ) -> c_int {
+        // SAFETY: The block layer passes a valid hardware queue, and a batch of its caller's or
+        // none.
+        let ((data, hw), mut completions) =
+            unsafe { (Self::borrow(hctx), Completions::from_raw(iob)) };
+
+        c_int::try_from(T::poll(data, hw, &mut completions)).unwrap_or(c_int::MAX)
+    }
+
     extern "C" fn commit_rqs(hctx: *mut bindings::blk_mq_hw_ctx) {
         // SAFETY: The block layer passes a valid hardware queue.
         let (data, hw) = unsafe { Self::borrow(hctx) };
@@ -272,14 +351,26 @@ impl<T: Operations> Vtable<T> {
     }
 
     extern "C" fn map_queues(set: *mut bindings::blk_mq_tag_set) {
-        // SAFETY: `TagSet::new()` set the number of queues and a device of which it has a
-        // reference; there is one map.
-        unsafe {
-            let map = &mut (*set).map[0];
+        // SAFETY: The block layer passes a tag set that `TagSet::new()` is setting up or has set
+        // up, whose driver data is valid.
+        let (set, mapping) = unsafe { (&mut *set, &*(*set).driver_data.cast::<Mapping>()) };
+        let counts = mapping.counts;
+        let dev: *const device::Device = &*mapping.dev;
 
-            map.nr_queues = (*set).nr_hw_queues;
-            map.queue_offset = 0;
-            bindings::blk_mq_map_hw_queues(map, (*set).driver_data.cast(), 0);
+        // All in the first map, the last ones in the map for polling, none in the one for reads.
+        let [interrupt, read, poll] = &mut set.map;
+        interrupt.nr_queues = counts.interrupt.into();
+        interrupt.queue_offset = 0;
+        // SAFETY: The map is valid. `device::Device` is a transparent wrapper of `struct device`,
+        // to which there is a reference; the function only reads it.
+        unsafe { bindings::blk_mq_map_hw_queues(interrupt, dev.cast_mut().cast(), 0) };
+
+        if counts.poll != 0 {
+            read.nr_queues = 0;
+            poll.nr_queues = counts.poll.into();
+            poll.queue_offset = counts.interrupt.into();
+            // SAFETY: The map is valid; it is one of the tag set, which has three.
+            unsafe { bindings::blk_mq_map_queues(poll) };
         }
     }
 }

@@ -24,6 +24,10 @@ impl Status {
     pub const NOTSUPP: Self = Self(bindings::BLK_STS_NOTSUPP);
     /// Failed.
     pub const IOERR: Self = Self(bindings::BLK_STS_IOERR);
+    /// More zones would be open than can be.
+    pub const ZONE_OPEN_RESOURCE: Self = Self(bindings::BLK_STS_ZONE_OPEN_RESOURCE);
+    /// More zones would be active than can be.
+    pub const ZONE_ACTIVE_RESOURCE: Self = Self(bindings::BLK_STS_ZONE_ACTIVE_RESOURCE);
     /// The guest is short of something: try again after a while.
     pub const RESOURCE: Self = Self(bindings::BLK_STS_RESOURCE);
     /// The device is busy: the driver runs the queue again when it is not.
@@ -49,6 +53,18 @@ pub enum Op {
     WriteZeroes,
     /// Discard, such that the data can't be read back.
     SecureErase,
+    /// Open a zone.
+    ZoneOpen,
+    /// Close a zone.
+    ZoneClose,
+    /// Make a zone full.
+    ZoneFinish,
+    /// Write wherever the write pointer of a zone is, and tell where that was.
+    ZoneAppend,
+    /// Make a zone empty.
+    ZoneReset,
+    /// Make all zones empty.
+    ZoneResetAll,
     /// An operation without a name here.
     Other,
 }
@@ -148,6 +164,12 @@ impl<T: Operations> Request<T> {
             bindings::req_op_REQ_OP_DISCARD => Op::Discard,
             bindings::req_op_REQ_OP_WRITE_ZEROES => Op::WriteZeroes,
             bindings::req_op_REQ_OP_SECURE_ERASE => Op::SecureErase,
+            bindings::req_op_REQ_OP_ZONE_OPEN => Op::ZoneOpen,
+            bindings::req_op_REQ_OP_ZONE_CLOSE => Op::ZoneClose,
+            bindings::req_op_REQ_OP_ZONE_FINISH => Op::ZoneFinish,
+            bindings::req_op_REQ_OP_ZONE_APPEND => Op::ZoneAppend,
+            bindings::req_op_REQ_OP_ZONE_RESET => Op::ZoneReset,
+            bindings::req_op_REQ_OP_ZONE_RESET_ALL => Op::ZoneResetAll,
             _ => Op::Other,
         }
     }
@@ -167,6 +189,20 @@ impl<T: Operations> Request<T> {
     pub fn sector(&self) -> u64 {
         // SAFETY: By the type invariant the request is valid.
         unsafe { (*self.as_raw()).__sector }
+    }
+
+    /// Says where a [`Op::ZoneAppend`] has written.
+    pub fn set_sector(&mut self, sector: u64) {
+        // SAFETY: By the type invariant the request is valid and ours.
+        unsafe { (*self.as_raw()).__sector = sector };
+    }
+
+    /// What the disk's queues and attributes share.
+    #[inline]
+    pub fn disk_data(&self) -> &T::Data {
+        // SAFETY: By the type invariant the request is valid and so is its queue, which is one of
+        // a disk of `T`; its data is dropped after all requests have ended.
+        unsafe { &*(*(*self.as_raw()).q).queuedata.cast::<T::Data>() }
     }
 
     /// The length of the data in bytes.
@@ -289,6 +325,20 @@ impl<T: Operations> Request<T> {
     pub fn start(&mut self) {
         // SAFETY: By the type invariant the request is valid and ours.
         unsafe { bindings::blk_mq_start_request(self.as_raw()) };
+    }
+
+    /// The index of the hardware queue that the request is for.
+    #[inline]
+    pub fn queue_index(&self) -> usize {
+        // SAFETY: By the type invariant the request is valid; one that the driver has, has a
+        // hardware queue.
+        unsafe { (*(*self.as_raw()).mq_hctx).queue_num as usize }
+    }
+
+    /// Gives a request that was [started](Self::start) back, to get it once more later.
+    pub fn requeue(self) {
+        // SAFETY: The request is valid and ours; it is given back to the block layer.
+        unsafe { bindings::blk_mq_requeue_request(self.leak().as_ptr(), true) };
     }
 
     /// The device has answered: has [`Operations::complete`] called, on the CPU that sent the

@@ -22,7 +22,7 @@ pub mod feature {
         VIRTIO_BLK_F_SECURE_ERASE as SECURE_ERASE, VIRTIO_BLK_F_SEG_MAX as SEG_MAX,
         VIRTIO_BLK_F_SET_WCE as SET_WCE, VIRTIO_BLK_F_SIZE_MAX as SIZE_MAX,
         VIRTIO_BLK_F_TOPOLOGY as TOPOLOGY, VIRTIO_BLK_F_WRITE_ZEROES as WRITE_ZEROES,
-        VIRTIO_RING_F_INDIRECT_DESC as RING_INDIRECT_DESC,
+        VIRTIO_BLK_F_ZONED as ZONED, VIRTIO_RING_F_INDIRECT_DESC as RING_INDIRECT_DESC,
     };
 }
 
@@ -32,7 +32,10 @@ pub mod request {
         VIRTIO_BLK_T_DISCARD as DISCARD, VIRTIO_BLK_T_FLUSH as FLUSH,
         VIRTIO_BLK_T_GET_ID as GET_ID, VIRTIO_BLK_T_IN as IN, VIRTIO_BLK_T_OUT as OUT,
         VIRTIO_BLK_T_SECURE_ERASE as SECURE_ERASE, VIRTIO_BLK_T_SET_WCE as SET_WCE,
-        VIRTIO_BLK_T_WRITE_ZEROES as WRITE_ZEROES,
+        VIRTIO_BLK_T_WRITE_ZEROES as WRITE_ZEROES, VIRTIO_BLK_T_ZONE_APPEND as ZONE_APPEND,
+        VIRTIO_BLK_T_ZONE_CLOSE as ZONE_CLOSE, VIRTIO_BLK_T_ZONE_FINISH as ZONE_FINISH,
+        VIRTIO_BLK_T_ZONE_OPEN as ZONE_OPEN, VIRTIO_BLK_T_ZONE_REPORT as ZONE_REPORT,
+        VIRTIO_BLK_T_ZONE_RESET as ZONE_RESET, VIRTIO_BLK_T_ZONE_RESET_ALL as ZONE_RESET_ALL,
     };
 }
 
@@ -49,6 +52,10 @@ pub mod status {
     pub const IOERR: u8 = bindings::VIRTIO_BLK_S_IOERR as u8;
     /// The device does not know the request.
     pub const UNSUPP: u8 = bindings::VIRTIO_BLK_S_UNSUPP as u8;
+    /// More zones would be open than can be.
+    pub const ZONE_OPEN_RESOURCE: u8 = bindings::VIRTIO_BLK_S_ZONE_OPEN_RESOURCE as u8;
+    /// More zones would be active than can be.
+    pub const ZONE_ACTIVE_RESOURCE: u8 = bindings::VIRTIO_BLK_S_ZONE_ACTIVE_RESOURCE as u8;
 }
 
 /// Values of [`config::WCE`] and of the payload of a [`request::SET_WCE`].
@@ -59,6 +66,42 @@ pub mod wce {
     pub const WRITETHROUGH: u8 = bindings::VIRTIO_BLK_WCE_WRITETHROUGH as u8;
     /// Completed writes may be lost until a flush.
     pub const WRITEBACK: u8 = bindings::VIRTIO_BLK_WCE_WRITEBACK as u8;
+}
+
+/// Values of [`config::ZONE_MODEL`], and of the fields of a zone descriptor.
+pub mod zone {
+    use crate::bindings;
+
+    /// A disk without zones.
+    pub const MODEL_NONE: u8 = bindings::VIRTIO_BLK_Z_NONE as u8;
+    /// A disk whose zones the host manages.
+    pub const MODEL_HOST_MANAGED: u8 = bindings::VIRTIO_BLK_Z_HM as u8;
+    /// A disk whose zones one may ignore.
+    pub const MODEL_HOST_AWARE: u8 = bindings::VIRTIO_BLK_Z_HA as u8;
+
+    /// Type of a zone that can be written anywhere.
+    pub const CONVENTIONAL: u8 = bindings::VIRTIO_BLK_ZT_CONV as u8;
+    /// Type of a zone that can be written only at its write pointer.
+    pub const SEQUENTIAL_WRITE_REQUIRED: u8 = bindings::VIRTIO_BLK_ZT_SWR as u8;
+    /// Type of a zone that is best written at its write pointer.
+    pub const SEQUENTIAL_WRITE_PREFERRED: u8 = bindings::VIRTIO_BLK_ZT_SWP as u8;
+
+    /// State of a zone without a write pointer.
+    pub const NOT_WRITE_POINTER: u8 = bindings::VIRTIO_BLK_ZS_NOT_WP as u8;
+    /// State of an empty zone.
+    pub const EMPTY: u8 = bindings::VIRTIO_BLK_ZS_EMPTY as u8;
+    /// State of a zone that a write has opened.
+    pub const IMPLICITLY_OPEN: u8 = bindings::VIRTIO_BLK_ZS_IOPEN as u8;
+    /// State of a zone that was opened.
+    pub const EXPLICITLY_OPEN: u8 = bindings::VIRTIO_BLK_ZS_EOPEN as u8;
+    /// State of a zone that is partly written and not open.
+    pub const CLOSED: u8 = bindings::VIRTIO_BLK_ZS_CLOSED as u8;
+    /// State of a zone that can't be written any more.
+    pub const READ_ONLY: u8 = bindings::VIRTIO_BLK_ZS_RDONLY as u8;
+    /// State of a full zone.
+    pub const FULL: u8 = bindings::VIRTIO_BLK_ZS_FULL as u8;
+    /// State of a zone that can be neither read nor written any more.
+    pub const OFFLINE: u8 = bindings::VIRTIO_BLK_ZS_OFFLINE as u8;
 }
 
 /// The fields of `struct virtio_blk_config`.
@@ -121,6 +164,19 @@ pub mod config {
         MAX_SECURE_ERASE_SEG: u32 = max_secure_erase_seg;
         /// Alignment of what is erased in sectors of 512 bytes.
         SECURE_ERASE_SECTOR_ALIGNMENT: u32 = secure_erase_sector_alignment;
+        /// Sectors of 512 bytes of a zone; with [`ZONED`](super::feature::ZONED), as the following
+        /// ones.
+        ZONE_SECTORS: u32 = zoned.zone_sectors;
+        /// Most zones that can be open.
+        MAX_OPEN_ZONES: u32 = zoned.max_open_zones;
+        /// Most zones that can be active.
+        MAX_ACTIVE_ZONES: u32 = zoned.max_active_zones;
+        /// Most sectors of 512 bytes of a zone append.
+        MAX_APPEND_SECTORS: u32 = zoned.max_append_sectors;
+        /// Alignment of writes to zones in bytes.
+        WRITE_GRANULARITY: u32 = zoned.write_granularity;
+        /// The model, a value of [`zone`](super::zone).
+        ZONE_MODEL: u8 = zoned.model;
     }
 }
 

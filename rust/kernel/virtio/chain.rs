@@ -12,10 +12,13 @@ use crate::{
     bindings,
     block::{
         mq::Operations,
-        request::{Direction, Request}, //
+        request::{Direction, Op, Request}, //
     },
 };
-use core::ptr::{null_mut, NonNull};
+use core::{
+    mem::offset_of,
+    ptr::{null_mut, NonNull}, //
+};
 use kernel::{
     bindings::{scatterlist, sg_table},
     prelude::*,
@@ -24,6 +27,9 @@ use kernel::{
 
 /// Segments for which a request has room of its own.
 const INLINE_SEGMENTS: usize = 2;
+
+/// The length of what precedes the status in the answer to a zone append, in bytes.
+const APPENDED: u32 = size_of::<u64>() as u32;
 
 /// What the status byte is before the device has written it. No status of the specification.
 pub(crate) const NO_STATUS: u8 = 0xff;
@@ -36,7 +42,11 @@ pub(crate) const NO_STATUS: u8 = 0xff;
 #[repr(C)]
 pub struct Chain<H> {
     header: H,
+    /// Where a zone append has written, in the device's byte order. The device writes it together
+    /// with the status, which follows it.
+    appended: u64,
     status: u8,
+    appends: bool,
     direction: Direction,
     table: sg_table,
     inline: [scatterlist; INLINE_SEGMENTS],
@@ -50,7 +60,9 @@ impl<H: Default> Default for Chain<H> {
         // INVARIANT: An empty table.
         Self {
             header: H::default(),
+            appended: 0,
             status: NO_STATUS,
+            appends: false,
             direction: Direction::None,
             table: sg_table::default(),
             inline: [scatterlist::default(); INLINE_SEGMENTS],
@@ -73,11 +85,13 @@ where
     pub fn map(&mut self, header: H) -> Result {
         let segments = self.segments();
         let direction = self.direction();
+        let appends = self.op() == Op::ZoneAppend;
         let rq = self.as_raw();
         let chain = self.data_mut();
 
         chain.header = header;
         chain.status = NO_STATUS;
+        chain.appends = appends;
         chain.direction = direction;
         chain.table.nents = 0;
         chain.table.orig_nents = 0;
@@ -137,6 +151,15 @@ where
         }
     }
 
+    /// Where the device says that a zone append has written, in its byte order; `None` for every
+    /// other request.
+    #[inline]
+    pub fn appended(&self) -> Option<u64> {
+        let chain = self.data();
+
+        chain.appends.then_some(chain.appended)
+    }
+
     /// The status byte: what the device wrote, or none of the specification's values.
     #[inline]
     pub fn device_status(&self) -> u8 {
@@ -173,6 +196,8 @@ where
         let mut header = scatterlist::default();
         let mut status = scatterlist::default();
 
+        const { assert!(offset_of!(Chain<H>, status) == offset_of!(Chain<H>, appended) + 8) };
+
         // SAFETY: By the requirement of this function the request is ours, and its private area is
         // an initialized chain. Its memory is that of the page allocator, as lists need.
         let (table, direction) = unsafe {
@@ -181,7 +206,12 @@ where
                 (&raw const (*chain).header).cast(),
                 size_of::<H>() as u32,
             );
-            bindings::sg_init_one(&mut status, (&raw const (*chain).status).cast(), 1);
+            if (*chain).appends {
+                let len = APPENDED + 1;
+                bindings::sg_init_one(&mut status, (&raw const (*chain).appended).cast(), len);
+            } else {
+                bindings::sg_init_one(&mut status, (&raw const (*chain).status).cast(), 1);
+            }
 
             ((*chain).table.sgl, (*chain).direction)
         };

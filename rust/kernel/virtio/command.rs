@@ -14,19 +14,34 @@ use kernel::{bindings::scatterlist, prelude::*, transmute::AsBytes};
 /// The longest payload of a command in bytes.
 const MAX_PAYLOAD: usize = 8;
 
-/// The longest reply to a command in bytes.
-const MAX_REPLY: usize = 32;
+/// The longest reply to a command in bytes for which nothing else is allocated.
+const SHORT_REPLY: usize = 32;
 
-/// A header and a short payload that the device reads, and a short reply and the status byte that
-/// it writes.
+/// Where the device writes what it replies, besides the status.
+enum Reply {
+    /// That many bytes of it.
+    Short([u8; SHORT_REPLY], usize),
+    Long(KVec<u8>),
+}
+
+impl Reply {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(bytes, len) => bytes.get(..*len).unwrap_or_default(),
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
+/// A header and a short payload that the device reads, and a reply and the status byte that it
+/// writes.
 ///
 /// `C` is the driver's own, for it to know the command by when it is answered.
 pub struct Command<H, C> {
     header: H,
     payload: [u8; MAX_PAYLOAD],
     payload_len: u32,
-    reply: [u8; MAX_REPLY],
-    reply_len: u32,
+    reply: Reply,
     status: u8,
     /// What the driver knows the command by.
     pub context: C,
@@ -37,24 +52,25 @@ impl<H: AsBytes + Send, C: Send> Command<H, C> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `EINVAL` if the payload is longer than eight bytes, or the reply than 32.
+    /// `ENOMEM`; `EINVAL` if the payload is longer than eight bytes.
     pub fn new(header: H, payload: &[u8], reply_len: usize, context: C) -> Result<KBox<Self>> {
         let mut bytes = [0; MAX_PAYLOAD];
         bytes
             .get_mut(..payload.len())
             .ok_or(EINVAL)?
             .copy_from_slice(payload);
-        if reply_len > MAX_REPLY {
-            return Err(EINVAL);
-        }
+        let reply = if reply_len <= SHORT_REPLY {
+            Reply::Short([0; SHORT_REPLY], reply_len)
+        } else {
+            Reply::Long(KVec::from_elem(0, reply_len, GFP_KERNEL)?)
+        };
 
         Ok(KBox::new(
             Self {
                 header,
                 payload: bytes,
                 payload_len: payload.len() as u32,
-                reply: [0; MAX_REPLY],
-                reply_len: reply_len as u32,
+                reply,
                 status: NO_STATUS,
                 context,
             },
@@ -69,7 +85,7 @@ impl<H: AsBytes + Send, C: Send> Command<H, C> {
 
     /// The reply; zeroes where the device did not write it.
     pub fn reply(&self) -> &[u8] {
-        &self.reply[..self.reply_len as usize]
+        self.reply.bytes()
     }
 }
 
@@ -98,7 +114,9 @@ unsafe impl<H: AsBytes + Send, C: Send> Buffer for KBox<Command<H, C>> {
         // SAFETY: By the requirement of this function `ptr` is a valid command in memory of the
         // slab allocator, as lists need.
         let (payload_len, reply_len) = unsafe {
-            let (payload_len, reply_len) = ((*command).payload_len, (*command).reply_len);
+            let payload_len = (*command).payload_len;
+            let bytes = (*command).reply.bytes();
+            let reply_len = bytes.len() as u32;
 
             bindings::sg_init_one(
                 &mut header,
@@ -110,7 +128,7 @@ unsafe impl<H: AsBytes + Send, C: Send> Buffer for KBox<Command<H, C>> {
                 (&raw const (*command).payload).cast(),
                 payload_len,
             );
-            bindings::sg_init_one(&mut reply, (&raw const (*command).reply).cast(), reply_len);
+            bindings::sg_init_one(&mut reply, bytes.as_ptr().cast(), reply_len);
             bindings::sg_init_one(&mut status, (&raw const (*command).status).cast(), 1);
 
             (payload_len, reply_len)

@@ -144,6 +144,9 @@ macro_rules! endian_conversions {
 }
 
 impl Endian {
+    /// That of modern devices.
+    pub const LITTLE: Self = Self { little: true };
+
     endian_conversions!(u16: u16, u32: u32, u64: u64);
 }
 

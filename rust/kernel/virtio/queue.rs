@@ -11,25 +11,24 @@
 //!
 //! C header: [`include/linux/virtio.h`](srctree/include/linux/virtio.h)
 
+mod running;
+
+pub use running::Running;
+
 use super::Device;
 use crate::bindings;
-use core::{
-    marker::PhantomData,
-    ptr::{null_mut, NonNull}, //
-};
+use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     bindings::scatterlist,
     device,
     error::to_result,
     prelude::*,
-    str::CString,
     sync::{
         aref::ARef,
         lock::{spinlock::SpinLockIrqBackend, Guard},
         new_mutex,
         new_spinlock_irq,
         rcu,
-        Arc,
         ArcBorrow,
         Mutex,
         SpinLockIrq, //
@@ -251,6 +250,17 @@ impl<B: Buffer, S> Ring<B, S> {
         Kick(vq, PhantomData)
     }
 
+    /// Whether the device has broken the rules, so that nothing comes out of the ring any more
+    /// before the device is reset.
+    #[inline]
+    pub fn is_broken(&self) -> bool {
+        match self.vq {
+            // SAFETY: By the type invariant `vq` is valid.
+            Some(vq) => unsafe { bindings::virtqueue_is_broken(vq.as_ptr()) },
+            None => false,
+        }
+    }
+
     /// The buffers that still fit into the ring.
     ///
     /// With indirect descriptors a buffer takes one of them, else one for each of its segments.
@@ -338,30 +348,46 @@ impl<B: Buffer, S> Queue<B, S> {
 /// Queues, each at an address of its own.
 type QueueVec<B, S> = KVec<Pin<KBox<Queue<B, S>>>>;
 
+/// A device and its virtqueues, while they are set up.
+///
+/// # Invariants
+///
+/// `vqs` are all virtqueues of `dev`, which is bound; each is valid.
+struct Connected {
+    dev: ARef<Device>,
+    vqs: KVec<*mut bindings::virtqueue>,
+}
+
+// SAFETY: The virtqueues are used here only when nobody else does, from any thread.
+unsafe impl Send for Connected {}
+
 /// All virtqueues of a device, and the device itself for as long as they work.
 #[pin_data]
 pub struct Queues<B: Buffer, S> {
     queues: QueueVec<B, S>,
-    /// The device, while it is bound.
+    /// How many, from the first one on, have interrupts.
+    with_interrupt: usize,
     #[pin]
-    dev: Mutex<Option<ARef<Device>>>,
+    connected: Mutex<Option<Connected>>,
 }
 
 impl<B: Buffer, S: Default> Queues<B, S> {
-    /// Prepares `count` queues, which hold no virtqueue before [`Running::start`].
+    /// Prepares queues, which hold no virtqueue before [`Running::start`]: first some with
+    /// interrupts, then some that the driver polls.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn new(count: u16) -> impl PinInit<Self, Error> {
+    pub fn new(with_interrupt: u16, polled: u16) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            queues: Self::empty(count)?,
-            dev <- new_mutex!(None, "virtqueues"),
+            queues: Self::empty(usize::from(with_interrupt) + usize::from(polled))?,
+            with_interrupt: with_interrupt.into(),
+            connected <- new_mutex!(None, "virtqueues"),
         })
     }
 
-    fn empty(count: u16) -> Result<QueueVec<B, S>> {
-        let mut queues = KVec::with_capacity(usize::from(count), GFP_KERNEL)?;
+    fn empty(count: usize) -> Result<QueueVec<B, S>> {
+        let mut queues = KVec::with_capacity(count, GFP_KERNEL)?;
 
         for _ in 0..count {
             // INVARIANT: There is no virtqueue yet.
@@ -393,15 +419,57 @@ impl<B: Buffer, S> Queues<B, S> {
         self.queues.iter().map(|queue| &**queue)
     }
 
-    /// Calls `f` with the device, unless that is not bound any more. May sleep: the device stays
-    /// bound meanwhile.
+    /// Calls `f` with the device, unless that is not set up. May sleep: the device stays set up
+    /// meanwhile.
     pub fn with_device<R>(&self, f: impl FnOnce(&Device<device::Bound>) -> R) -> Option<R> {
-        let dev = self.dev.lock();
-        let dev = dev.as_ref()?;
+        let connected = self.connected.lock();
+        let dev = &connected.as_ref()?.dev;
 
-        // SAFETY: The device is there from `Running::start()`, which has a bound one, until the
-        // `Running` is dropped, which waits for the lock.
+        // SAFETY: By the type invariant of `Connected` the device is bound, and it stays so until
+        // the lock is free: `Running` takes it to disconnect.
         Some(f(unsafe { Device::from_raw(dev.as_raw()) }))
+    }
+
+    /// Resets the device and frees its virtqueues: `unused` gets what the device has not answered.
+    /// Until [`Running::resume`] nothing can be added to any [`Ring`], the answer is `ENODEV`, and
+    /// there is no device. Returns `false` if that was so before. May sleep.
+    pub fn disconnect(&self, unused: impl Fn(B)) -> bool {
+        // Locked to the end: the driver may be unbound as soon as nothing is connected.
+        let mut slot = self.connected.lock();
+        let Some(connected) = slot.take() else {
+            return false;
+        };
+        // SAFETY: By the type invariant of `Connected` the device is bound.
+        let dev = unsafe { Device::<device::Bound>::from_raw(connected.dev.as_raw()) };
+
+        for queue in self.iter() {
+            queue.lock().vq = None;
+        }
+
+        // Who found a virtqueue in its ring before may still be about to notify through it.
+        rcu::synchronize_rcu();
+
+        // After this no callback runs, and the device leaves all buffers alone.
+        dev.reset();
+
+        for &vq in connected.vqs.iter() {
+            // SAFETY: By the type invariant of `Connected` `vq` is valid, and nobody else uses it.
+            while let Some(ptr) = NonNull::new(unsafe { bindings::virtqueue_detach_unused_buf(vq) })
+            {
+                // SAFETY: The pointer is one that `Ring::add()` stored; it is given only once.
+                unused(unsafe { B::from_raw(ptr) });
+            }
+        }
+
+        // SAFETY: `dev` is a valid device. No ring has a virtqueue any more, every `Kick` is gone,
+        // and no callback runs.
+        unsafe {
+            if let Some(del_vqs) = (*(*dev.as_raw()).config).del_vqs {
+                del_vqs(dev.as_raw());
+            }
+        }
+
+        true
     }
 }
 
@@ -415,157 +483,10 @@ pub trait Handler: Sized + Send + Sync + 'static {
     /// The virtqueues.
     fn queues(&self) -> &Queues<Self::Buffer, Self::State>;
 
-    /// The device has used buffers of the queue of this index. Called in interrupt context.
+    /// The device has used buffers of the queue of this index, which has interrupts. Called in
+    /// interrupt context.
     fn used(this: ArcBorrow<'_, Self>, index: usize);
 
     /// A buffer that the device will not use any more, because it was reset.
     fn unused(&self, buffer: Self::Buffer);
-}
-
-/// Virtqueues connected with their device, until this is dropped.
-///
-/// Dropping resets the device first, and may sleep.
-///
-/// # Invariants
-///
-/// `vqs` are the virtqueues of `dev`; each is valid.
-pub struct Running<'bound, T: Handler> {
-    dev: &'bound Device<device::Bound>,
-    handler: Arc<T>,
-    vqs: KVec<*mut bindings::virtqueue>,
-    /// The names of the virtqueues, which keep pointers to them.
-    names: KVec<CString>,
-}
-
-// SAFETY: The virtqueues are used here only when nobody else does, from any thread.
-unsafe impl<T: Handler> Send for Running<'_, T> {}
-
-// SAFETY: Nothing that a shared reference offers uses the virtqueues.
-unsafe impl<T: Handler> Sync for Running<'_, T> {}
-
-impl<'bound, T: Handler> Running<'bound, T> {
-    /// Finds the virtqueues of the device, with interrupts spread over the CPUs.
-    ///
-    /// # Errors
-    ///
-    /// Those of the transport, `ENOMEM` among them.
-    pub fn start(dev: &'bound Device<device::Bound>, handler: &Arc<T>) -> Result<Self> {
-        let queues = handler.queues();
-        let count = queues.queues.len();
-        let mut infos = KVec::<bindings::virtqueue_info>::with_capacity(count, GFP_KERNEL)?;
-        let mut vqs = KVec::from_elem(null_mut::<bindings::virtqueue>(), count, GFP_KERNEL)?;
-        let mut affinity = bindings::irq_affinity::default();
-
-        // INVARIANT: There is no virtqueue yet.
-        let mut this = Self {
-            dev,
-            handler: handler.clone(),
-            vqs: KVec::new(),
-            names: KVec::with_capacity(count, GFP_KERNEL)?,
-        };
-
-        for index in 0..count {
-            let name = CString::try_from_fmt(fmt!("req.{index}"))?;
-            let info = bindings::virtqueue_info {
-                name: name.as_char_ptr(),
-                callback: Some(Self::callback),
-                ctx: false,
-            };
-
-            infos.push(info, GFP_KERNEL)?;
-            this.names.push(name, GFP_KERNEL)?;
-        }
-
-        // An interrupt can come as soon as there is a virtqueue.
-        //
-        // SAFETY: `priv` is for the driver of a bound device. The pointer stays valid as long as
-        // `this` holds the handler, which takes it away again when it is dropped.
-        unsafe { (*dev.as_raw()).priv_ = Arc::as_ptr(handler).cast_mut().cast() };
-
-        // SAFETY: `dev` is a valid device, whose operations always include `find_vqs`; the arrays
-        // have as many elements as is said.
-        let ret = unsafe {
-            let find_vqs = (*(*dev.as_raw()).config).find_vqs.ok_or(ENXIO)?;
-            find_vqs(
-                dev.as_raw(),
-                count as u32,
-                vqs.as_mut_ptr(),
-                infos.as_mut_ptr(),
-                &mut affinity,
-            )
-        };
-        to_result(ret)?;
-
-        *queues.dev.lock() = Some(dev.into());
-        for (queue, vq) in queues.iter().zip(vqs.iter()) {
-            // INVARIANT: The transport found a valid virtqueue, in which there is no buffer.
-            queue.lock().vq = NonNull::new(*vq);
-        }
-
-        // INVARIANT: These are all virtqueues that the transport made.
-        this.vqs = vqs;
-
-        Ok(this)
-    }
-
-    /// Tells the device that the driver is ready: it may use buffers from now on.
-    pub fn ready(&self) {
-        // SAFETY: `dev` is valid and bound, and its virtqueues are set up.
-        unsafe { bindings::virtio_device_ready(self.dev.as_raw()) };
-    }
-
-    /// Takes back what is left in the virtqueues.
-    ///
-    /// Neither the device nor any [`Ring`] may use them any more.
-    fn detach_all(&self) {
-        for &vq in self.vqs.iter() {
-            // SAFETY: By the type invariant `vq` is valid, and nobody else uses it.
-            while let Some(ptr) = NonNull::new(unsafe { bindings::virtqueue_detach_unused_buf(vq) })
-            {
-                // SAFETY: The pointer is one that `Ring::add()` stored; it is given only once.
-                self.handler.unused(unsafe { T::Buffer::from_raw(ptr) });
-            }
-        }
-    }
-
-    extern "C" fn callback(vq: *mut bindings::virtqueue) {
-        // SAFETY: The transport calls with a valid virtqueue. `priv` was set before there was any,
-        // and the handler outlives them all: see `drop()`.
-        let (handler, index) = unsafe {
-            (
-                ArcBorrow::from_raw((*(*vq).vdev).priv_.cast::<T>().cast_const()),
-                (*vq).index,
-            )
-        };
-
-        T::used(handler, index as usize);
-    }
-}
-
-impl<T: Handler> Drop for Running<'_, T> {
-    fn drop(&mut self) {
-        *self.handler.queues().dev.lock() = None;
-
-        for queue in self.handler.queues().iter() {
-            queue.lock().vq = None;
-        }
-
-        // Who found a virtqueue in its ring before may still be about to notify through it.
-        rcu::synchronize_rcu();
-
-        // After this no callback runs, and the device leaves all buffers alone.
-        self.dev.reset();
-
-        self.detach_all();
-
-        // SAFETY: `dev` is a valid device. No ring has a virtqueue any more, every `Kick` is gone,
-        // and no callback runs.
-        unsafe {
-            match (*(*self.dev.as_raw()).config).del_vqs {
-                Some(del_vqs) if !self.vqs.is_empty() => del_vqs(self.dev.as_raw()),
-                _ => (),
-            }
-            (*self.dev.as_raw()).priv_ = null_mut();
-        }
-    }
 }

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Requests that are passed on, or ended, several at a time.
+//!
+//! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)
+
+use super::{
+    mq::Operations,
+    request::Request, //
+};
+use crate::bindings;
+use core::{marker::PhantomData, ptr::NonNull};
+
+/// Requests in a row: `struct rq_list`.
+///
+/// # Invariants
+///
+/// Each request in the list is one that the list owns, as a [`Request`] would.
+#[must_use = "requests that are dropped never end"]
+pub struct RequestList<T: Operations>(bindings::rq_list, PhantomData<T>);
+
+// SAFETY: A list is what it consists of, and requests may be used by any thread.
+unsafe impl<T: Operations> Send for RequestList<T> {}
+
+impl<T: Operations> Default for RequestList<T> {
+    /// An empty list.
+    #[inline]
+    fn default() -> Self {
+        // INVARIANT: There is no request in it.
+        Self(bindings::rq_list::default(), PhantomData)
+    }
+}
+
+impl<T: Operations> RequestList<T> {
+    /// Takes a list from the block layer.
+    ///
+    /// # Safety
+    ///
+    /// Each request in `raw` must be a valid request of a queue of `T` that nobody else has.
+    #[inline]
+    pub(crate) unsafe fn from_raw(raw: bindings::rq_list) -> Self {
+        // INVARIANT: By the requirement of this function.
+        Self(raw, PhantomData)
+    }
+
+    /// Gives the list to the block layer.
+    #[inline]
+    pub(crate) fn into_raw(self) -> bindings::rq_list {
+        self.0
+    }
+
+    /// Whether there is no request in it.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.head.is_null()
+    }
+
+    /// Takes the first request.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Request<T>> {
+        let rq = NonNull::new(self.0.head)?;
+
+        // SAFETY: By the type invariant the request is valid and in this list, whose link it has.
+        self.0.head = unsafe { (*rq.as_ptr()).__bindgen_anon_1.rq_next };
+        if self.0.head.is_null() {
+            self.0.tail = self.0.head;
+        }
+
+        // SAFETY: By the type invariant the list owned the request, and it does not any more.
+        Some(unsafe { Request::from_raw(rq) })
+    }
+
+    /// Adds a request as the last one.
+    #[inline]
+    pub fn push(&mut self, rq: Request<T>) {
+        let rq = rq.leak().as_ptr();
+
+        // SAFETY: The request is valid and in no list. So is the last one, in this one.
+        unsafe {
+            (*rq).__bindgen_anon_1.rq_next = core::ptr::null_mut();
+            match self.0.tail.as_mut() {
+                Some(tail) => tail.__bindgen_anon_1.rq_next = rq,
+                None => self.0.head = rq,
+            }
+        }
+        // INVARIANT: The request was a `Request`.
+        self.0.tail = rq;
+    }
+}
+
+/// Where a poll puts requests that can be ended together: `struct io_comp_batch`, or nothing.
+///
+/// # Invariants
+///
+/// The pointer is null, or valid and not used by anybody else for `'a`.
+pub struct Completions<'a, T: Operations>(
+    *mut bindings::io_comp_batch,
+    PhantomData<(&'a mut bindings::io_comp_batch, T)>,
+);
+
+impl<T: Operations> Completions<'_, T> {
+    /// Takes the pointer that the block layer gave to a poll.
+    ///
+    /// # Safety
+    ///
+    /// `raw` must be null, or valid and not used by anybody else as long as the value exists.
+    #[inline]
+    pub(crate) unsafe fn from_raw(raw: *mut bindings::io_comp_batch) -> Self {
+        // INVARIANT: By the requirement of this function.
+        Self(raw, PhantomData)
+    }
+
+    /// Ends a request that a poll has found: with the others of the batch if it may be and `ok` is
+    /// set, otherwise by [`Operations::complete`].
+    #[inline]
+    pub fn add(&mut self, rq: Request<T>, ok: bool) {
+        let rq = rq.leak();
+
+        // SAFETY: The request is valid and was ours. Each of the functions returns false if it left
+        // it to us. By the type invariant there is no batch or it is valid; all requests in one
+        // that has `end` are of `T`, because the C function compares.
+        unsafe {
+            if !bindings::blk_mq_complete_request_remote(rq.as_ptr())
+                && !bindings::blk_mq_add_to_batch(rq.as_ptr(), self.0, !ok, Some(Self::end))
+            {
+                T::complete(Request::from_raw(rq));
+            }
+        }
+    }
+
+    /// Ends all requests of a batch.
+    extern "C" fn end(batch: *mut bindings::io_comp_batch) {
+        // SAFETY: The block layer passes the batch that requests were added to.
+        let mut next = unsafe { (*batch).req_list.head };
+
+        while let Some(ptr) = NonNull::new(next) {
+            // SAFETY: Each request in the batch was a `Request` that `add()` gave up, and is in no
+            // other list.
+            let mut rq = unsafe {
+                next = (*ptr.as_ptr()).__bindgen_anon_1.rq_next;
+                Request::from_raw(ptr)
+            };
+
+            T::release(&mut rq);
+            // The batch still has it.
+            let _ = rq.leak();
+        }
+
+        // SAFETY: The batch is valid; its requests are ready to be ended.
+        unsafe { bindings::blk_mq_end_request_batch(batch) };
+    }
+}

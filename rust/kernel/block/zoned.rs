@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Zoned disks.
+//!
+//! C headers: [`include/uapi/linux/blkzoned.h`](srctree/include/uapi/linux/blkzoned.h) and
+//! [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
+
+use crate::bindings;
+use core::marker::PhantomData;
+#[cfg(CONFIG_BLK_DEV_ZONED)]
+use kernel::error::to_result;
+use kernel::prelude::*;
+
+/// What the zones of a disk have in common.
+#[derive(Clone, Copy)]
+pub struct ZonedLimits {
+    /// Length of each zone, but maybe the last, in sectors of 512 bytes; a power of two.
+    pub zone_sectors: u32,
+    /// Most zones that can be open, or zero for no limit.
+    pub max_open_zones: u32,
+    /// Most zones that can be neither empty nor full, or zero for no limit.
+    pub max_active_zones: u32,
+    /// What writes to zones with a write pointer have to be aligned to, in bytes.
+    pub write_granularity: u32,
+    /// Most sectors of 512 bytes of a zone append.
+    pub max_append_sectors: u32,
+}
+
+/// How a zone can be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ZoneType {
+    /// Anywhere.
+    Conventional,
+    /// Only at the write pointer.
+    SequentialWriteRequired,
+    /// Best at the write pointer.
+    SequentialWritePreferred,
+}
+
+/// The condition of a zone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ZoneCondition {
+    /// It has no write pointer.
+    NotWritePointer,
+    /// Nothing is written.
+    Empty,
+    /// Open because of a write.
+    ImplicitlyOpen,
+    /// Open because that was asked for.
+    ExplicitlyOpen,
+    /// Partly written and not open.
+    Closed,
+    /// It can't be written any more.
+    ReadOnly,
+    /// No more can be written.
+    Full,
+    /// It can be neither read nor written any more.
+    Offline,
+}
+
+/// A zone. All numbers are in sectors of 512 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Zone {
+    /// The first sector.
+    pub start: u64,
+    /// The length.
+    pub len: u64,
+    /// How much of it is usable.
+    pub capacity: u64,
+    /// The sector to write next, or [`u64::MAX`] if there is none.
+    pub write_pointer: u64,
+    /// How it can be written.
+    pub kind: ZoneType,
+    /// Its condition.
+    pub condition: ZoneCondition,
+}
+
+impl Zone {
+    fn to_raw(self) -> bindings::blk_zone {
+        let kind = match self.kind {
+            ZoneType::Conventional => bindings::blk_zone_type_BLK_ZONE_TYPE_CONVENTIONAL,
+            ZoneType::SequentialWriteRequired => bindings::blk_zone_type_BLK_ZONE_TYPE_SEQWRITE_REQ,
+            ZoneType::SequentialWritePreferred => {
+                bindings::blk_zone_type_BLK_ZONE_TYPE_SEQWRITE_PREF
+            }
+        };
+        let condition = match self.condition {
+            ZoneCondition::NotWritePointer => bindings::blk_zone_cond_BLK_ZONE_COND_NOT_WP,
+            ZoneCondition::Empty => bindings::blk_zone_cond_BLK_ZONE_COND_EMPTY,
+            ZoneCondition::ImplicitlyOpen => bindings::blk_zone_cond_BLK_ZONE_COND_IMP_OPEN,
+            ZoneCondition::ExplicitlyOpen => bindings::blk_zone_cond_BLK_ZONE_COND_EXP_OPEN,
+            ZoneCondition::Closed => bindings::blk_zone_cond_BLK_ZONE_COND_CLOSED,
+            ZoneCondition::ReadOnly => bindings::blk_zone_cond_BLK_ZONE_COND_READONLY,
+            ZoneCondition::Full => bindings::blk_zone_cond_BLK_ZONE_COND_FULL,
+            ZoneCondition::Offline => bindings::blk_zone_cond_BLK_ZONE_COND_OFFLINE,
+        };
+
+        bindings::blk_zone {
+            start: self.start,
+            len: self.len,
+            wp: self.write_pointer,
+            type_: kind as u8,
+            cond: condition as u8,
+            capacity: self.capacity,
+            ..Default::default()
+        }
+    }
+}
+
+/// Somebody who wants to know the zones of a disk from some sector on.
+///
+/// # Invariants
+///
+/// `disk` is valid, and `args` is what came with it from the block layer, for `'a`.
+pub struct ZoneReport<'a> {
+    disk: *mut bindings::gendisk,
+    args: *mut bindings::blk_report_zones_args,
+    wanted: c_uint,
+    found: c_uint,
+    _caller: PhantomData<&'a ()>,
+}
+
+impl ZoneReport<'_> {
+    /// Takes what the block layer passed to the operation of a disk.
+    ///
+    /// # Safety
+    ///
+    /// `disk` must be valid, and `args` be what came with it, as long as the value exists.
+    pub(crate) unsafe fn from_raw(
+        disk: *mut bindings::gendisk,
+        args: *mut bindings::blk_report_zones_args,
+        wanted: c_uint,
+    ) -> Self {
+        // INVARIANT: By the requirement of this function.
+        Self {
+            disk,
+            args,
+            wanted,
+            found: 0,
+            _caller: PhantomData,
+        }
+    }
+
+    /// How many zones have been reported.
+    pub(crate) fn found(&self) -> c_uint {
+        self.found
+    }
+
+    /// Whether no more zones are wanted.
+    pub fn is_full(&self) -> bool {
+        self.found >= self.wanted
+    }
+
+    /// The capacity of the disk in sectors of 512 bytes.
+    pub fn capacity(&self) -> u64 {
+        // SAFETY: By the type invariant the disk is valid, and `part0` lives as long as it does.
+        unsafe { (*(*self.disk).part0).bd_nr_sectors }
+    }
+
+    /// Reports the next zone.
+    ///
+    /// # Errors
+    ///
+    /// What the asker does not like of it; `EOPNOTSUPP` if the kernel does not know zones.
+    pub fn add(&mut self, zone: Zone) -> Result {
+        self.pass_on(&mut zone.to_raw())?;
+        self.found += 1;
+
+        Ok(())
+    }
+
+    #[cfg(CONFIG_BLK_DEV_ZONED)]
+    fn pass_on(&self, zone: &mut bindings::blk_zone) -> Result {
+        // SAFETY: By the type invariant disk and `args` are valid.
+        to_result(unsafe { bindings::disk_report_zone(self.disk, zone, self.found, self.args) })
+    }
+
+    #[cfg(not(CONFIG_BLK_DEV_ZONED))]
+    fn pass_on(&self, _zone: &mut bindings::blk_zone) -> Result {
+        let _ = self.args;
+        Err(EOPNOTSUPP)
+    }
+}

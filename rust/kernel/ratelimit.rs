@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Messages that somebody else can provoke, and that so must not flood the kernel's log.
+//!
+//! C header: [`include/linux/ratelimit.h`](srctree/include/linux/ratelimit.h)
+
+use crate::bindings;
+use kernel::{prelude::*, types::Opaque};
+
+/// Says when there have been too many messages: more than ten in five seconds.
+///
+/// # Invariants
+///
+/// `inner` is an initialized `struct ratelimit_state`.
+#[pin_data]
+pub struct Ratelimit {
+    #[pin]
+    inner: Opaque<bindings::ratelimit_state>,
+}
+
+// SAFETY: The C functions take the state's own lock.
+unsafe impl Send for Ratelimit {}
+
+// SAFETY: As for `Send`.
+unsafe impl Sync for Ratelimit {}
+
+impl Ratelimit {
+    /// Nothing has been said yet.
+    pub fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            inner <- Opaque::ffi_init(|state| {
+                // SAFETY: `state` is valid for writes, and stays where it is.
+                unsafe { bindings::ratelimit_default_init(state) }
+            }),
+        })
+    }
+
+    /// Whether one more message may be given. In any context.
+    pub fn allows(&self) -> bool {
+        // SAFETY: By the type invariant the state is initialized. The name is for messages on what
+        // was suppressed.
+        unsafe { bindings::___ratelimit(self.inner.get(), c"virtio_blk_wce".as_char_ptr()) != 0 }
+    }
+}
