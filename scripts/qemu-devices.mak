@@ -22,6 +22,9 @@ CONFIG_SCSI=y
 CONFIG_VIRTIO_SERIAL=y
 CONFIG_VIRTIO_RNG=y
 
+# What keeps a disk to the memory that it was given
+CONFIG_VIRTIO_IOMMU=y
+
 # A guest that ends QEMU with an exit status
 CONFIG_ISA_DEBUG=y
 

@@ -1,0 +1,61 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: scripts/testdev.sh [--clippy]
+#
+# Builds the test device in tests/device, from the crates that the build root has as packages, runs
+# its unit tests, and prints the path of vbw-testdev. With --clippy the code is only checked.
+
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+usage_if_asked "$@"
+run_inside "$@"
+
+crate=$VBW_SRC/tests/device
+registry=/usr/share/cargo/registry
+[ -d "$registry" ] || die "$registry is missing: the packages of scripts/packages/testdev.list belong here"
+
+# Cargo builds what changed, in one folder for each set of tools, and this keeps the result apart. It
+# writes its lock file beside a copy of the crate, and knows of no other crates than the packages.
+tools=$(tools testdev.list)
+work=$VBW_CACHE/testdev-work/$(key "$tools")
+
+# cargo_here COMMAND…
+cargo_here() {
+	local command
+	rm -rf "$work/crate"
+	mkdir -p "$work/home"
+	cp -r --preserve=timestamps "$crate" "$work/crate"
+	cat >"$work/home/config.toml" <<-EOF
+		[source.crates-io]
+		replace-with = "packages"
+		[source.packages]
+		directory = "$registry"
+	EOF
+	cd "$work/crate"
+	export CARGO_HOME=$work/home CARGO_TARGET_DIR=$work/target
+	for command in "$@"; do
+		# shellcheck disable=SC2086 # words
+		cargo --offline $command
+	done
+	touch "$work/$STAMP"
+}
+
+make_device() {
+	lock exclusive "testdev-work-${work##*/}" "the test device's objects"
+	step "test device: compiling" "$PART_LOG.log" cargo_here "build --release" "test --release"
+	cp "$work/target/release/vbw-testdev" "$1/vbw-testdev"
+	unlock "$LOCK_FD"
+}
+
+if [ "${1-}" = --clippy ]; then
+	lock exclusive "testdev-work-${work##*/}" "the test device's objects"
+	(cargo_here "clippy --release --all-targets -- -Dwarnings")
+	exit
+fi
+
+part testdev "$(key "$(digest "$crate" "$VBW_SRC/scripts/testdev.sh")" "$tools")" make_device
+prune testdev 3
+prune testdev-work 1
+echo "$PART/vbw-testdev"

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The device's end of vhost-user: features, configuration, virtqueues.
+
+use crate::{
+    config,
+    options::{Options, VIRTIO_BLK_F_SET_WCE},
+    quirks::Quirk,
+    request::{Device, Header},
+};
+use std::{
+    io::{self, Read, Write},
+    sync::atomic::{AtomicU64, Ordering},
+};
+use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use vhost_user_backend::{VhostUserBackendMut, VringRwLock, VringT};
+use virtio_bindings::virtio_blk::VIRTIO_BLK_F_CONFIG_WCE;
+use virtio_queue::{DescriptorChain, QueueT};
+use vm_memory::{
+    Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryLoadGuard,
+    GuestMemoryMmap,
+};
+use vmm_sys_util::epoll::EventSet;
+
+type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
+type Chain = DescriptorChain<GuestMemoryLoadGuard<GuestMemoryMmap>>;
+
+/// Where a split used ring has its index and its first element.
+const USED_INDEX: u64 = 2;
+const USED_RING: u64 = 4;
+const USED_ELEMENT: u64 = 8;
+
+/// A device that a front end is connected with.
+pub struct Backend {
+    pub device: Device,
+    offered: u64,
+    queues: u16,
+    queue_size: u16,
+    memory: Option<Memory>,
+    /// Requests that are not answered.
+    held: Vec<(VringRwLock, Chain)>,
+    /// How often the configuration was read.
+    reads: AtomicU64,
+}
+
+impl Backend {
+    /// A device as the options say.
+    pub fn new(options: Options) -> Result<Self, String> {
+        Ok(Self {
+            device: Device::new(&options)?,
+            offered: options.features,
+            queues: options.queues,
+            queue_size: options.queue_size,
+            memory: None,
+            held: Vec::new(),
+            reads: AtomicU64::new(0),
+        })
+    }
+
+    /// Answers all requests that were held back.
+    pub fn release(&mut self) -> io::Result<usize> {
+        let held = std::mem::take(&mut self.held);
+
+        for (vring, chain) in &held {
+            self.answer(vring, chain.clone())?;
+        }
+        for (vring, _) in &held {
+            vring.signal_used_queue()?;
+        }
+        Ok(held.len())
+    }
+
+    /// Serves one request; whether that has used the ring.
+    fn serve(&mut self, vring: &VringRwLock, chain: Chain) -> io::Result<bool> {
+        if self.device.quirks.take(Quirk::NoAnswer) {
+            self.held.push((vring.clone(), chain));
+            return Ok(false);
+        }
+        self.answer(vring, chain)?;
+        Ok(true)
+    }
+
+    /// Executes a request, and tells the driver, or tells it something else.
+    fn answer(&mut self, vring: &VringRwLock, chain: Chain) -> io::Result<()> {
+        let head = chain.head_index();
+        let memory = chain.memory();
+        let mut reader = chain.clone().reader(memory).map_err(io::Error::other)?;
+        let mut writer = chain.clone().writer(memory).map_err(io::Error::other)?;
+
+        let mut header = [0; Header::SIZE];
+        reader.read_exact(&mut header)?;
+        let header = Header::parse(&header);
+        let mut payload = Vec::new();
+        reader.read_to_end(&mut payload)?;
+
+        let room = writer.available_bytes().checked_sub(header.tail());
+        let room = room.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let mut tail = writer.split_at(room).map_err(io::Error::other)?;
+        let answer = self.device.execute(header, &payload, room);
+
+        writer.write_all(&answer.data[..room.min(answer.data.len())])?;
+        if header.tail() > 1 {
+            tail.write_all(&answer.sector.to_le_bytes())?;
+        }
+        if !self.device.quirks.take(Quirk::StatusMissing) {
+            tail.write_all(&[answer.status])?;
+        }
+
+        let written = (answer.data.len() + header.tail()) as u32;
+        self.put_used(vring, memory, head, written)
+    }
+
+    /// Puts a request into the used ring, or something else.
+    fn put_used(
+        &mut self,
+        vring: &VringRwLock,
+        memory: &GuestMemoryMmap,
+        head: u16,
+        written: u32,
+    ) -> io::Result<()> {
+        let quirks = &mut self.device.quirks;
+        let add = |head, written| vring.add_used(head, written).map_err(io::Error::other);
+        let (size, ring) = {
+            let state = vring.get_ref();
+            (state.get_queue().size(), state.get_queue().used_ring())
+        };
+
+        if quirks.take(Quirk::UsedIdRange) {
+            return put_raw(vring, memory, u32::from(size) + 7);
+        }
+        if quirks.take(Quirk::UsedIdFree) {
+            // Heads are taken from a list of free descriptors: the one before this is not at its
+            // front, unless the ring is full.
+            return put_raw(vring, memory, u32::from(head.wrapping_sub(1) % size));
+        }
+        if quirks.take(Quirk::UsedLength) {
+            return add(head, u32::MAX);
+        }
+        if quirks.take(Quirk::UsedTwice) {
+            add(head, written)?;
+        }
+        if quirks.take(Quirk::UsedIndex) {
+            add(head, written)?;
+            let index = GuestAddress(ring + USED_INDEX);
+            let used: u16 = memory.read_obj(index).map_err(io::Error::other)?;
+            return memory
+                .write_obj(used.wrapping_add(size), index)
+                .map_err(io::Error::other);
+        }
+        add(head, written)
+    }
+}
+
+/// Puts any identifier into the used ring.
+fn put_raw(vring: &VringRwLock, memory: &GuestMemoryMmap, id: u32) -> io::Result<()> {
+    let mut state = vring.get_mut();
+    let queue = state.get_queue_mut();
+    let used = queue.next_used();
+    let slot = u64::from(used % queue.size()) * USED_ELEMENT;
+    let next = used.wrapping_add(1);
+    let store = |value: u32, at: u64| {
+        memory
+            .write_obj(value.to_le(), GuestAddress(queue.used_ring() + at))
+            .map_err(io::Error::other)
+    };
+
+    store(id, USED_RING + slot)?;
+    store(1, USED_RING + slot + 4)?;
+    memory
+        .store(
+            next.to_le(),
+            GuestAddress(queue.used_ring() + USED_INDEX),
+            Ordering::Release,
+        )
+        .map_err(io::Error::other)?;
+    queue.set_next_used(next);
+    Ok(())
+}
+
+impl VhostUserBackendMut for Backend {
+    type Bitmap = ();
+    type Vring = VringRwLock;
+
+    fn num_queues(&self) -> usize {
+        self.queues.into()
+    }
+
+    fn max_queue_size(&self) -> usize {
+        self.queue_size.into()
+    }
+
+    fn features(&self) -> u64 {
+        self.offered | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
+    }
+
+    fn acked_features(&mut self, features: u64) {
+        // A front end sends them when a driver starts the device, and what was before is over.
+        self.held.clear();
+        self.device.start(features);
+    }
+
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
+        VhostUserProtocolFeatures::CONFIG
+            | VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::REPLY_ACK
+    }
+
+    fn set_event_idx(&mut self, _enabled: bool) {}
+
+    fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
+        let mut bytes = self.device.config.bytes().to_vec();
+
+        if self.device.quirks.is_active(Quirk::CapacityWobbles) {
+            let reads = self.reads.fetch_add(1, Ordering::Relaxed);
+            bytes[2] ^= reads as u8;
+        }
+        bytes.resize(bytes.len().max((offset + size) as usize), 0);
+        bytes[offset as usize..(offset + size) as usize].to_vec()
+    }
+
+    fn set_config(&mut self, offset: u32, bytes: &[u8]) -> io::Result<()> {
+        // The front end writes all that there is; only one byte can be changed.
+        let wce = (config::WCE as u32)
+            .checked_sub(offset)
+            .and_then(|at| bytes.get(at as usize));
+        let asked =
+            self.device.has(VIRTIO_BLK_F_CONFIG_WCE) && !self.device.has(VIRTIO_BLK_F_SET_WCE);
+
+        match wce {
+            Some(&wce) if asked => self.device.set_write_back(wce != 0),
+            _ => Ok(()),
+        }
+    }
+
+    fn update_memory(&mut self, memory: Memory) -> io::Result<()> {
+        self.memory = Some(memory);
+        Ok(())
+    }
+
+    fn handle_event(
+        &mut self,
+        event: u16,
+        _events: EventSet,
+        vrings: &[VringRwLock],
+        _thread: usize,
+    ) -> io::Result<()> {
+        let (Some(memory), Some(vring)) = (&self.memory, vrings.get(usize::from(event))) else {
+            return Ok(());
+        };
+        let memory = memory.memory();
+        let mut used = false;
+
+        loop {
+            let next = vring
+                .get_mut()
+                .get_queue_mut()
+                .pop_descriptor_chain(memory.clone());
+            let Some(chain) = next else {
+                break;
+            };
+            match self.serve(vring, chain) {
+                Ok(answered) => used |= answered,
+                // A driver that sends such things gets no answer.
+                Err(err) => eprintln!("vbw-testdev: a malformed request: {err}"),
+            }
+        }
+        if used {
+            vring.signal_used_queue()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Commands that change what the device does while it runs, so that a test can let a driver start
+//! in peace.
+
+use crate::{backend::Backend, quirks::Quirks};
+use std::{
+    io,
+    sync::{Arc, RwLock},
+    thread,
+};
+
+fn run(backend: &RwLock<Backend>, line: &str) -> Result<String, String> {
+    let mut backend = backend.write().map_err(|err| err.to_string())?;
+    let (command, argument) = line.split_once(' ').unwrap_or((line, ""));
+
+    match command {
+        "misbehave" => backend.device.quirks.add(argument)?,
+        "behave" => backend.device.quirks.clear(),
+        "config" => backend.device.config.set_raw(argument)?,
+        "show" => {
+            let bytes = backend.device.config.bytes();
+            let digits: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            return Ok(digits.concat());
+        }
+        "release" => {
+            let number = backend.release().map_err(|err| err.to_string())?;
+            return Ok(number.to_string());
+        }
+        "count" => {
+            let quirk = Quirks::find(argument)?;
+            return Ok(backend.device.quirks.done(quirk).to_string());
+        }
+        _ => return Err(format!("no command is named {command:?}")),
+    }
+    Ok(String::new())
+}
+
+/// Takes commands from standard input until its end.
+pub fn start(backend: Arc<RwLock<Backend>>) {
+    thread::spawn(move || {
+        for line in io::stdin().lines().map_while(Result::ok) {
+            match run(&backend, line.trim()) {
+                Ok(answer) => println!("ok {answer}"),
+                Err(err) => println!("error {err}"),
+            }
+        }
+    });
+}
