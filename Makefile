@@ -26,6 +26,22 @@ shell: ## a prompt in a guest that has the driver loaded and a disk
 check: ## lint, builds and all tests
 	@$S/check.sh
 
+.PHONY: check-guest
+check-guest: ## the tests that boot guests, and what they are tested with
+	@$S/run.sh --root-disk python3 -m pytest -c tests/pytest.ini tests
+
+.PHONY: check-qemu
+check-qemu: ## QEMU's own tests of what the series changes; COMPARE=1: and without it
+	@$S/check-qemu.sh $(if $(COMPARE),--compare)
+
+.PHONY: check-debug
+check-debug: ## the tests that boot guests, on a kernel with KASAN and lockdep
+	@$S/check-debug.sh
+
+.PHONY: measure
+measure: ## what the driver costs beside the kernel's own, as tables
+	@$S/measure.sh
+
 .PHONY: lint
 lint: ## formatting, clippy, both checkpatch, shell, Python, spelling
 	@$S/lint.sh

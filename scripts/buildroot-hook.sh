@@ -17,18 +17,6 @@ export APT_CONFIG=$MMDEBSTRAP_APT_CONFIG DEBIAN_FRONTEND=noninteractive
 warn() { echo "warning: $*"; }
 fail() { echo "error: $*"; exit 1; }
 
-# The mirror is the one that mmdebstrap chose: whatever line names the suite, names it.
-add_sources() {
-	local lists=$root/etc/apt/sources.list.d lines
-	# shellcheck disable=SC2016 # apt fills these in
-	lines=$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
-		sort -u)
-	awk -v s="$SUITE" '$2 == s { print "deb", $1, s "-backports main" }' <<<"$lines" >"$lists/backports.list"
-	awk '{ print "deb-src", $1, $2, "main" }' <<<"$lines" >"$lists/source.list"
-	[ -s "$lists/backports.list" ] || fail "no line of the sources names $SUITE"
-	apt-get update
-}
-
 # versions PACKAGE, newest first, and whether one is there
 versions() { apt-cache madison "$1" | awk -F' *[|] *' '{ print $2 }'; }
 has() { versions "$1" | grep -Fx -- "$2" >/dev/null; }
@@ -65,7 +53,7 @@ check() {
 		fail "$1 is not the file that scripts/packages/pins names by its SHA-256"
 }
 
-add_sources
+"$(dirname "$0")/add-sources.sh" "$root" "$SUITE"
 choose_kernel
 choose_qemu
 

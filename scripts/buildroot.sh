@@ -5,7 +5,7 @@
 #
 # Makes sure that the build root exists and prints its path: a small Debian with all compilers,
 # tools, the stock kernel and the stock QEMU, made by mmdebstrap from the lists in
-# scripts/packages. This is the only step that uses the network.
+# scripts/packages. Of what the demo needs this is the only step that uses the network.
 # With BUILDROOT=none the host is used as it is, and the path is /.
 
 set -euo pipefail
@@ -53,37 +53,19 @@ user_namespaces() {
 }
 
 make_root() {
-	local root=$1/root packages contain=() mode=unshare
-	packages=$(listed "$PACKAGES"/{build,kernel,qemu,test,lint}.list | paste -sd,)
-	# As root mmdebstrap mounts /proc and /sys below the new root: in a namespace of its own, so that
-	# they, and whatever runs there, go with it when it is interrupted.
-	if [ "$(id -u)" -eq 0 ]; then
-		mode=root
-		contain=(unshare --mount --pid --fork --kill-child --mount-proc)
-	fi
-
-	# What nobody reads here takes time to unpack: documentation (but not the copyright files),
-	# translations, static libraries of LLVM, the Rust compiler's own source. Nor does a root that is
-	# made again from nothing when it is not whole need to reach the disk file by file.
+	local packages
+	packages=$(listed "$PACKAGES"/{build,kernel,debug,qemu,test,testdev,lint}.list | paste -sd,)
+	# Nobody reads static libraries of LLVM and the Rust compiler's own source.
 	step "build root: installing $SUITE with $(tr , '\n' <<<"$packages" | wc -l) packages and what they need" \
 		"$PART_LOG.log" \
-		env -u APT_CONFIG VBW_PACKAGES="$PACKAGES" "${contain[@]}" mmdebstrap --mode=$mode --variant=apt \
-		--components=main --include="$packages" \
-		--aptopt='APT::Sandbox::User "root"' \
-		--aptopt='Acquire::Languages "none"' \
-		--dpkgopt='path-exclude=/usr/share/doc/*' \
-		--dpkgopt='path-include=/usr/share/doc/*/copyright' \
-		--dpkgopt='path-exclude=/usr/share/man/*' \
-		--dpkgopt='path-exclude=/usr/share/info/*' \
-		--dpkgopt='path-exclude=/usr/share/locale/*' \
+		env VBW_PACKAGES="$PACKAGES" "$VBW_SRC/scripts/debian.sh" --include="$packages" \
 		--dpkgopt='path-exclude=/usr/lib/llvm-*/lib/*.a' \
 		--dpkgopt='path-exclude=/usr/lib/llvm-*/include/*' \
+		--dpkgopt='path-include=/usr/lib/llvm-*/lib/clang/*/include/*' \
 		--dpkgopt='path-exclude=/usr/src/rustc-*' \
 		--dpkgopt='path-include=/usr/src/rustc-*/library/*' \
-		--dpkgopt=force-unsafe-io \
 		--customize-hook="$VBW_SRC/scripts/buildroot-hook.sh \"\$1\"" \
-		"$SUITE" "$root"
-	grep '^warning:' "$PART_LOG.log" >&2 || true
+		"$SUITE" "$1/root"
 }
 
 if in_root; then
@@ -94,6 +76,8 @@ fi
 host_tools
 user_namespaces
 part root "$(key "$(id -u)" "$(declare -f make_root)" "$(listed "$PACKAGES"/*.list "$PACKAGES/pins")" \
-	"$(digest "$VBW_SRC/scripts/buildroot-hook.sh")")" make_root
+	"$(digest "$VBW_SRC"/scripts/{debian,add-sources,buildroot-hook}.sh)")" make_root
 prune root 2
+# That a pin was gone is said whenever the root is used, not only when it is made.
+grep -s '^warning:' "$PART_LOG.log" >&2 || true
 echo "$PART/root"

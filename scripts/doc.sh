@@ -13,10 +13,8 @@ set -euo pipefail
 usage_if_asked "$@"
 run_inside "$@"
 
-kdir=$("$VBW_SRC/scripts/kdir.sh")
-"$VBW_SRC/scripts/module.sh" "$kdir" >/dev/null
-work=$VBW_CACHE/module-work/$(key "$VBW_SRC" "$kdir")
-output=$VBW_CACHE/doc
+work=$("$VBW_SRC/scripts/module.sh" --objects)
+output=$work/doc
 
 # rustdoc has to see a crate as rustc did. Kbuild keeps the command line for each object; what is
 # taken out says where the object goes.

@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/initramfs.sh [RELEASE]
+# Usage: scripts/initramfs.sh [MODULES]
 #
-# Makes the base initramfs for guests with kernel RELEASE (default: VBW_RELEASE, or the only kernel
-# in the build root) from packages of the build root: busybox, fio with its libraries, the kernel's
-# modules that a test needs, and vbwtool. Prints its path. What changes with every run (init, the
-# driver, the test scripts) is not in it; the harness appends that as a second archive.
+# Makes the base initramfs for guests with the kernel whose modules are in the folder MODULES
+# (default: VBW_MODULES, or those of the only kernel in the build root) from packages of the build
+# root: busybox, fio with its libraries, the kernel's modules that a test needs, vbwtool and
+# zonetool. Prints its path. What changes with every run (init, the driver, the test scripts) is not
+# in it; the harness appends that as a second archive.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -14,21 +15,26 @@ set -euo pipefail
 usage_if_asked "$@"
 run_inside "$@"
 
-tool=$VBW_SRC/tests/guest/vbwtool.c
-modules=(drivers/block/virtio_blk drivers/virtio/virtio_mmio)
+tools=("$VBW_SRC"/tests/guest/*.c)
+modules=(drivers/block/virtio_blk drivers/virtio/virtio_mmio drivers/iommu/virtio-iommu)
 
-release=${1:-${VBW_RELEASE:-}}
-if [ -z "$release" ]; then
-	releases=(/usr/lib/modules/*/kernel)
-	if [ "${#releases[@]}" -ne 1 ] || [ ! -d "${releases[0]}" ]; then
-		die "which kernel? There are: ${releases[*]}"
+folder=${1:-${VBW_MODULES:-}}
+if [ -z "$folder" ]; then
+	folders=(/usr/lib/modules/*/kernel)
+	if [ "${#folders[@]}" -ne 1 ] || [ ! -d "${folders[0]}" ]; then
+		die "which kernel? There are: ${folders[*]}"
 	fi
-	release=$(basename "$(dirname "${releases[0]}")")
+	folder=$(dirname "${folders[0]}")
 fi
 
 binaries=(/usr/bin/busybox /usr/bin/fio)
-module_files=("${modules[@]/#//usr/lib/modules/$release/kernel/}")
-module_files=("${module_files[@]/%/.ko.xz}")
+module_files=()
+for module in "${modules[@]}"; do
+	file=$folder/kernel/$module.ko
+	# Distributions compress them.
+	[ -e "$file" ] || file=$file.xz
+	module_files+=("$file")
+done
 for file in "${binaries[@]}" "${module_files[@]}"; do
 	[ -e "$file" ] || die "$file is missing: its package belongs in the build root"
 done
@@ -48,9 +54,14 @@ make_initramfs()
 		mkdir -p "$tree$(dirname "$file")"
 		cp -L "$file" "$tree$file"
 	done
-	gcc -static -O2 -Wall -Wextra -Werror -s -o "$tree/bin/vbwtool" "$tool"
+	for file in "${tools[@]}"; do
+		gcc -static -O2 -Wall -Wextra -Werror -s -o "$tree/bin/$(basename "$file" .c)" "$file"
+	done
 	for file in "${module_files[@]}"; do
-		xz -dc "$file" >"$tree/lib/modules/$(basename "${file%.xz}")"
+		case $file in
+		*.xz) xz -dc "$file" >"$tree/lib/modules/$(basename "${file%.xz}")" ;;
+		*) cp "$file" "$tree/lib/modules/" ;;
+		esac
 	done
 	find "$tree" -exec touch -h -d @0 {} +
 	(cd "$tree" && find . -mindepth 1 -print0 | LC_ALL=C sort -z |
@@ -58,7 +69,7 @@ make_initramfs()
 	rm -rf "$tree"
 }
 
-inputs=("$0" "$tool" "${binaries[@]}" "${module_files[@]}" "${libraries[@]}")
-part initramfs "$(key "$release" "$(sha256sum "${inputs[@]}" | cut -d' ' -f1)")" make_initramfs
+inputs=("$0" "${tools[@]}" "${binaries[@]}" "${module_files[@]}" "${libraries[@]}")
+part initramfs "$(key "$folder" "$(sha256sum "${inputs[@]}" | cut -d' ' -f1)")" make_initramfs
 prune initramfs 3
 echo "$PART/initramfs.cpio"

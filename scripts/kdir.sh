@@ -63,40 +63,12 @@ prepare() {
 	cp "$headers/Module.symvers" .
 }
 
-setting() { sed -n "s/^CONFIG_$1=\"*\([^\"]*\)\"*\$/\1/p" "$2"; }
-
-# explain WHAT: a mismatch always comes from another compiler, so say which one is wanted.
-explain() {
-	local wants
-	wants=$(setting RUSTC_VERSION_TEXT "$headers/.config")
-	if [ -z "$wants" ]; then
-		die "kernel $release was built without Rust"
-	fi
-	die "$1: kernel $release wants $wants; here is $(rustc --version || echo no rustc)"
-}
-
-# Whatever this tree exports from Rust the stock kernel must export, and all of the stock kernel's
-# mangled names must be in this tree.
-check_symbols() {
-	local ours theirs differ
-	ours=$(sed -n 's/^EXPORT_SYMBOL_RUST_GPL(\(.*\));$/\1/p' "$1"/rust/exports_*_generated.h | sort -u)
-	theirs=$(awk '$3 == "vmlinux" { print $2 }' "$headers/Module.symvers" | sort -u)
-	differ=$({
-		comm -23 <(echo "$ours") <(echo "$theirs")
-		comm -13 <(echo "$ours") <(grep ^_R <<<"$theirs")
-	} | wc -l)
-	if [ -z "$ours" ] || [ "$differ" -ne 0 ]; then
-		explain "$differ Rust symbols of this tree and of the stock kernel are not the same"
-	fi
-	say "KDIR: all $(wc -l <<<"$ours") Rust symbols are the stock kernel's"
-}
-
 make_kdir() {
 	step "KDIR: unpacking $(basename "$archive")" "$PART_LOG.unpack.log" unpack "$1"
 	step "KDIR: configuring as $release" "$PART_LOG.configure.log" configure "$1"
-	[ "$(setting RUST "$1/.config")" = y ] || explain "Rust is not usable for this kernel"
+	"$VBW_SRC/scripts/kdir-fits.sh" config "$1" "$headers"
 	step "KDIR: preparing headers, tools and the kernel crate" "$PART_LOG.prepare.log" prepare "$1"
-	check_symbols "$1"
+	"$VBW_SRC/scripts/kdir-fits.sh" symbols "$1" "$headers"
 	[ "$(make -s -C "$1" kernelrelease)" = "$release" ] || die "KDIR: its release is not $release"
 }
 

@@ -56,6 +56,15 @@ tools() {
 	listed "${@/#/$PACKAGES/}" | xargs dpkg-query -W 2>/dev/null || true
 }
 
+# kbuild_llvm KDIR: what make has to be told for a module of a kernel that clang has compiled: nothing
+# for any other one.
+kbuild_llvm() {
+	local version
+	grep -qs '^CONFIG_CC_IS_CLANG=y' "$1/.config" || return 0
+	version=$(sed -n 's/^CONFIG_CLANG_VERSION=\([0-9]*\)[0-9]\{4\}$/\1/p' "$1/.config")
+	if command -v "clang-$version" >/dev/null; then echo "LLVM=-$version"; else echo LLVM=1; fi
+}
+
 # lock shared|exclusive NAME WHAT: takes a lock that lasts until unlock LOCK_FD or until this process,
 # and what it becomes by exec, ends. Says what it waits for.
 lock() {
@@ -172,10 +181,10 @@ versions() {
 	# shellcheck source=scripts/packages/pins
 	. "$PACKAGES/pins"
 	# shellcheck source=/dev/null
-	[ ! -e /etc/vbw-root ] || . /etc/vbw-root
+	[ ! -s /etc/vbw-root ] || . /etc/vbw-root
 }
 
-in_root() { [ -e /etc/vbw-root ] || [ "${BUILDROOT-}" = none ]; }
+in_root() { [ -s /etc/vbw-root ] || [ "${BUILDROOT-}" = none ]; }
 
 # run_inside "$@": goes on with the calling script inside the build root.
 run_inside() {

@@ -23,7 +23,7 @@ mapfile -t python < <(find scripts tests -name '*.py' | sort)
 mapfile -t patches < <(find qemu-patches -name '*.patch' | sort)
 mapfile -t shell < <({
 	find scripts tests .ci -type f -name '*.sh'
-	grep -rlE '^#!/bin/(ba)?sh' scripts tests .ci
+	grep -rIlE '^#!/bin/(ba)?sh' scripts tests .ci
 } | sort -u)
 mapfile -t all < <(find . -path ./.git -prune -o -type f ! -name '*.pyc' -print | sort)
 
@@ -101,6 +101,8 @@ short_files() {
 
 check "rustfmt: ${#rust[@]} files" rustfmt --check "${rust[@]}"
 check "clippy, and the C compiler, without a warning" clippy
+check "clippy, for the test device" scripts/testdev.sh --clippy
+check "rustdoc, without a warning" scripts/doc.sh
 check "no unsafe in the driver" no_unsafe
 check "Linux's checkpatch: $((${#c[@]} + ${#rust[@]})) files" linux_checkpatch "${c[@]}" "${rust[@]}"
 [ ${#patches[@]} -eq 0 ] || check "QEMU's checkpatch: ${#patches[@]} patches" qemu_checkpatch "${patches[@]}"

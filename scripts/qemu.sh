@@ -1,11 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/qemu.sh [--source]
+# Usage: scripts/qemu.sh [--source | --tests [--unpatched] CMD…]
 #
 # Makes sure that QEMU with qemu-patches/series is built and prints the folder that holds
 # qemu-system-x86_64, qemu-img, qemu-io and qemu-storage-daemon. With --source nothing is built, and
-# the folder that it prints holds the unpatched source.
+# the folder that it prints holds the unpatched source. With --tests QEMU's own test programs are
+# built as well and CMD runs in the build folder, which nobody else can change in the meantime, with
+# the names of the files that the series touches on standard input. --unpatched does that with a build
+# without the series, to compare with.
 #
 # There is one work tree for each source, set of compilers and configuration. A change to a patch
 # changes only the files in it that come out different, so that ninja rebuilds what depends on
@@ -23,9 +26,17 @@ sources=(/usr/src/qemu/qemu_*.dsc)
 dsc=${sources[0]}
 
 PATCHES=$VBW_SRC/qemu-patches
+SERIES=$PATCHES/series
 DEVICES=$VBW_SRC/scripts/qemu-devices.mak
 DEVICES_IN_TREE=configs/devices/x86_64-softmmu/vbw.mak
 PROGRAMS=(qemu-system-x86_64 qemu-img qemu-io storage-daemon/qemu-storage-daemon)
+# Counts the instructions that a guest executes.
+PROGRAMS+=(tests/tcg/plugins/libinsn.so)
+
+TESTS=(
+	qemu-nbd tests/qtest/qos-test
+	tests/unit/test-{bdrv-drain,bdrv-graph-mod,block-backend,block-iothread,throttle}
+)
 
 CONFIGURE=(
 	--target-list=x86_64-softmmu
@@ -34,11 +45,12 @@ CONFIGURE=(
 	--enable-linux-aio --enable-linux-io-uring
 	--enable-vhost-user --enable-vhost-user-blk-server
 	--enable-tools --enable-fdt=system
+	--firmwarepath=/usr/share/qemu:/usr/share/seabios
 	--enable-werror --disable-debug-info --disable-docs --disable-install-blobs
 )
 
 # The names in qemu-patches/series, none if the file is not there.
-series() { [ ! -e "$PATCHES/series" ] || sed 's/#.*//; s/[[:space:]]//g; /^$/d' "$PATCHES/series"; }
+series() { [ ! -e "$SERIES" ] || sed 's/#.*//; s/[[:space:]]//g; /^$/d' "$SERIES"; }
 
 # The files that a patch names on either side.
 touched() {
@@ -106,10 +118,12 @@ configure() {
 	: >"$work/configured"
 }
 
-compile() { ninja -C "$work/build" -j "$(nproc)" "${PROGRAMS[@]}"; }
+compile() { ninja -C "$work/build" -j "$(nproc)" "$@"; }
 
-make_qemu() {
-	local held
+# build_in_tree LOG TARGET…: brings the work tree up to date. Holds its lock; unlock "$held" ends that.
+build_in_tree() {
+	local log=$1
+	shift
 	lock exclusive "qemu-work-${work##*/}" "QEMU's work tree"
 	held=$LOCK_FD
 	if [ ! -e "$work/$STAMP" ]; then
@@ -118,11 +132,16 @@ make_qemu() {
 		cp -a --reflink=auto "$pristine" "$work/source"
 		: >"$work/$STAMP"
 	fi
-	step "QEMU: applying $(series | wc -l) patches" "$PART_LOG.patch.log" sync_tree
-	[ -e "$work/configured" ] || step "QEMU: configuring" "$PART_LOG.configure.log" configure
-	step "QEMU: compiling" "$PART_LOG.compile.log" compile
-	(cd "$work/build" && cp --reflink=auto "${PROGRAMS[@]}" "$1")
+	step "QEMU: applying $(series | wc -l) patches" "$log.patch.log" sync_tree
+	[ -e "$work/configured" ] || step "QEMU: configuring" "$log.configure.log" configure
+	step "QEMU: compiling" "$log.compile.log" compile "$@"
 	touch "$work/$STAMP"
+}
+
+make_qemu() {
+	local held
+	build_in_tree "$PART_LOG" "${PROGRAMS[@]}"
+	(cd "$work/build" && cp --reflink=auto "${PROGRAMS[@]}" "$1")
 	unlock "$held"
 }
 
@@ -132,13 +151,30 @@ if [ "${1-}" = --source ]; then
 	echo "$pristine"
 	exit 0
 fi
-work=$VBW_CACHE/qemu-work/$(key "$PART" "$(tools build.list qemu.list)" "${CONFIGURE[*]}" "$(digest "$DEVICES")")
+
+tests=
+if [ "${1-}" = --tests ]; then
+	tests=true
+	shift
+fi
+variant=()
+if [ "$tests${1-}" = true--unpatched ]; then
+	SERIES=/dev/null
+	variant=(unpatched)
+	shift
+fi
+work=$VBW_CACHE/qemu-work/$(key "$PART" "$(tools build.list qemu.list)" "${CONFIGURE[*]}" "$(digest "$DEVICES")" "${variant[@]}")
 mapfile -t patches < <(series)
 for name in "${patches[@]}"; do
 	[ -e "$PATCHES/$name" ] || die "qemu-patches/series names $name, which is not there"
 done
-part qemu "$(key "$work" "${patches[*]}" "$(digest "${patches[@]/#/$PATCHES/}")")" make_qemu
+if [ -n "$tests" ]; then
+	build_in_tree "$VBW_LOG/qemu-tests" "${PROGRAMS[@]}" "${TESTS[@]}"
+	cd "$work/build"
+	exec "$@" <"$work/touched"
+fi
+part qemu "$(key "$work" "${PROGRAMS[*]}" "${patches[*]}" "$(digest "${patches[@]/#/$PATCHES/}")")" make_qemu
 prune qemu-source 1
-prune qemu-work 2
+prune qemu-work 4
 prune qemu 4
 echo "$PART"

@@ -1,34 +1,65 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/run.sh CMD [ARG…]
+# Usage: scripts/run.sh [--root-disk] [--debug] CMD [ARG…]
 #
-# Makes whatever is missing (build root, KDIR, driver, QEMU, initramfs) and runs CMD in the build
+# Makes whatever is missing (build root, KDIR, driver, QEMU, test device, initramfs) and runs CMD in the build
 # root. All that CMD needs to know of what was built is in the environment that is set below.
+# With --root-disk also the Debian that tests/host/test_root_disk.py makes a guest's disk of.
+# With --debug the guests' kernel is that of scripts/debug-kernel.sh, not the stock one.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 usage_if_asked "$@"
 [ $# -gt 0 ] || die "no command; see scripts/run.sh --help"
+if [ "$1" = --root-disk ]; then
+	# It comes from outside, where the network is.
+	in_root || VBW_ROOT_DISK=$("$VBW_SRC/scripts/rootdisk.sh")
+	export VBW_ROOT_DISK=${VBW_ROOT_DISK:-$("$VBW_SRC/scripts/rootdisk.sh")}
+	shift
+	[ $# -gt 0 ] || die "no command; see scripts/run.sh --help"
+fi
 run_inside "$@"
 
+export VBW_DEBUG=
+if [ "$1" = --debug ]; then
+	VBW_DEBUG=1
+	shift
+	[ $# -gt 0 ] || die "no command; see scripts/run.sh --help"
+fi
 versions
 
+# The host's own tools may have other names, or no packages, so this stops nobody.
+if [ "${BUILDROOT-}" = none ] && command -v dpkg-query >/dev/null; then
+	mapfile -t lacking < <(comm -23 <(listed "$PACKAGES"/*.list | sort) \
+		<(dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | sort))
+	[ ${#lacking[@]} -eq 0 ] || say "BUILDROOT=none: not installed here as packages: ${lacking[*]}"
+fi
+
 scripts=$VBW_SRC/scripts
-export VBW_RELEASE=$LINUX_RELEASE
-export VBW_MODULES=/usr/lib/modules/$VBW_RELEASE
-export VBW_KERNEL=$VBW_MODULES/vmlinuz
-[ -e "$VBW_KERNEL" ] || VBW_KERNEL=/boot/vmlinuz-$VBW_RELEASE
 export VBW_QEMU_STOCK=/usr/bin
 export ACCEL=${ACCEL-}
 
-kdir=$("$scripts/kdir.sh" "$VBW_RELEASE")
+if [ -n "$VBW_DEBUG" ]; then
+	kdir=$("$scripts/debug-kernel.sh")
+	VBW_MODULES=$kdir/guest
+	VBW_RELEASE=$(cat "$VBW_MODULES/release")
+else
+	VBW_RELEASE=$LINUX_RELEASE
+	kdir=$("$scripts/kdir.sh" "$VBW_RELEASE")
+	VBW_MODULES=/usr/lib/modules/$VBW_RELEASE
+fi
+VBW_KERNEL=$VBW_MODULES/vmlinuz
+[ -e "$VBW_KERNEL" ] || VBW_KERNEL=/boot/vmlinuz-$VBW_RELEASE
+export VBW_RELEASE VBW_MODULES VBW_KERNEL
+
 VBW_MODULE=$("$scripts/module.sh" "$kdir")
 VBW_QEMU=$("$scripts/qemu.sh")
-VBW_INITRAMFS=$("$scripts/initramfs.sh" "$VBW_RELEASE")
+VBW_TESTDEV=$("$scripts/testdev.sh")
+VBW_INITRAMFS=$("$scripts/initramfs.sh" "$VBW_MODULES")
 mkdir -p "$VBW_CACHE/out"
 VBW_OUT=${VBW_OUT:-$(mktemp -d "$VBW_CACHE/out/$(date +%Y%m%d-%H%M%S)-XXX")}
-export VBW_MODULE VBW_QEMU VBW_INITRAMFS VBW_OUT
+export VBW_MODULE VBW_QEMU VBW_TESTDEV VBW_INITRAMFS VBW_OUT
 
 exec "$@"

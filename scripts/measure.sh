@@ -1,0 +1,16 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: scripts/measure.sh [WHAT…]
+#
+# Measures the driver beside the kernel's own, in the stock kernel, and prints a table for each WHAT:
+# size, instructions, memory, cycles. All of them without any, which takes a quarter of an hour.
+# Takes turns between the drivers, and prints medians. Best on a machine that does nothing else.
+
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+usage_if_asked "$@"
+
+[ -n "${VBW_INITRAMFS-}" ] || exec "$VBW_SRC/scripts/run.sh" "$VBW_SRC/scripts/measure.sh" "$@"
+exec python3 "$VBW_SRC/scripts/measure.py" "$@"

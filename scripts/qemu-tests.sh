@@ -1,0 +1,53 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: called by scripts/check-qemu.sh in a build folder of QEMU, with the names of the files that the
+# series touches there on standard input
+#
+# Runs QEMU's own tests of what the series changes: all qtests of virtio-blk, unit tests of the block
+# layer, and those iotests that the series adds or changes, next to those in scripts/qemu-iotests.list.
+# Prints TAP.
+
+set -euo pipefail
+
+build=$PWD
+list=$(dirname "${BASH_SOURCE[0]}")/qemu-iotests.list
+mapfile -t series < <(sed -n 's|^tests/qemu-iotests/tests/\([^.]*\)$|\1|p' | sort -u)
+
+export QTEST_QEMU_BINARY=$build/qemu-system-x86_64
+export QTEST_QEMU_IMG=$build/qemu-img
+export QTEST_QEMU_STORAGE_DAEMON_BINARY=$build/storage-daemon/qemu-storage-daemon
+
+# Programs in the build folder look for firmware below qemu-bundle, where Debian's source has none.
+mkdir -p qemu-bundle/usr/share
+ln -sfn /usr/share/qemu /usr/share/seabios qemu-bundle/usr/share/
+
+# run NAME CMD…: a program that ends badly, or that runs nothing at all, is a failed test. Its output
+# goes by way of a file: a pipe would wait for whatever a failed test leaves running.
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+run() {
+	local name=$1 status=0
+	shift
+	timeout 300 "$@" >"$output" 2>&1 </dev/null || status=$?
+	cat "$output"
+	if [ "$status" -ne 0 ] || ! grep -q '^ok' "$output"; then
+		echo "not ok $name (status $status)"
+	fi
+}
+
+# Each qtest on its own: one that crashes ends the program that runs it.
+tests/qtest/qos-test -l | sed -n '/\(virtio\|vhost-user\)-blk[a-z-]*-tests/s/^# \//\//p' | while read -r name; do
+	run "$name" tests/qtest/qos-test --tap -k -p "$name"
+done
+
+for program in tests/unit/test-*; do
+	[ ! -f "$program" ] || run "$program" "$program" --tap -k
+done
+
+cd tests/qemu-iotests
+for format in raw qcow2; do
+	mapfile -t names < <(awk -v format="$format" \
+		'/^[^#]/ && index("," $2 ",", "," format ",") { print $1 }' "$list")
+	run "iotests, $format" ./check -tap -j "$(nproc)" "-$format" "${names[@]}" "${series[@]}"
+done
