@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import statistics
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ from vbw import env as vbw_env
 from vbw.env import Env
 from vbw.guest_items import FIRST_LINES, GuestScript
 from vbw.machine import Config, Disk, file_node, raw_node
+from vbw.testdev import TestDevice
 from vbw.vm import OURS, VM
+
+# What asks for the checks that only the debug kernel has.
+collect_ignore = [] if vbw_env.is_debug() else ["debug"]
 
 VMS = pytest.StashKey[list[VM]]()
 FOLDER = pytest.StashKey[Path]()
@@ -38,6 +43,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(
             f"guest start to first test line: {statistics.median(seconds):.1f} s "
             f"(median of {len(seconds)}; {seconds[0]:.1f} to {seconds[-1]:.1f} s)")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """On the debug kernel, leave out what says of itself that it is not for that."""
+    marker = item.get_closest_marker("stock_kernel")
+    if marker and vbw_env.is_debug():
+        pytest.skip(f"stock kernel only: {marker.args[0]}")
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +104,23 @@ def disk(image: Path) -> Callable[..., Disk]:
         return Disk(raw_node(file_node(image)), transport, props=props, read_only=read_only)
 
     return make
+
+
+@pytest.fixture
+def testdev(env: Env, folder: Path) -> Iterator[Callable[..., TestDevice]]:
+    """Start test devices, with their options; they end after the test's machines."""
+    devices: list[TestDevice] = []
+    with tempfile.TemporaryDirectory(prefix="vbw-") as sockets:
+
+        def start(*options: str, queues: int = 1) -> TestDevice:
+            device = TestDevice(env, Path(sockets), folder, f"testdev{len(devices)}", *options,
+                                queues=queues)
+            devices.append(device)
+            return device
+
+        yield start
+        for device in devices:
+            device.end()
 
 
 @pytest.hookimpl(wrapper=True)

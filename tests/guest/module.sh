@@ -72,6 +72,13 @@ test_unload_and_load()
 	done
 }
 
+# Bit 0 of the device's status: the guest has acknowledged that it is there.
+want_acknowledged()
+{
+	status=$(cat "/sys/bus/virtio/devices/$device/status")
+	want 1 $((status & 1)) "acknowledged, of status $status $1"
+}
+
 test_unbind_and_bind()
 {
 	device=$(device_of_disk)
@@ -79,8 +86,10 @@ test_unbind_and_bind()
 	while [ "$n" -lt 5 ]; do
 		echo "$device" > "$DRIVER/unbind" || fail "unbind failed"
 		wait_until disk_is_gone
+		want_acknowledged "without a driver"
 		echo "$device" > "$DRIVER/bind" || fail "bind failed"
 		wait_until disk_is_there
+		want_acknowledged "bound again"
 		disk_works
 		n=$((n + 1))
 	done

@@ -3,6 +3,8 @@
 #
 # The mode is switched while the disk is busy: no request fails, nothing is lost,
 # and switching never waits for luck.
+#
+# PATIENCE  by how much longer than usual things may take (default: 1)
 
 . "$(dirname "$0")/lib.sh"
 
@@ -13,7 +15,7 @@ start_load()
 	rm -f /tmp/load.out
 	fio --name=load --filename="/dev/$DISK" --offset=1m --size=8m --rw=randwrite --bs=4k \
 		--direct=1 --ioengine=libaio --iodepth=32 --fsync=100 --verify=crc32c --do_verify=1 \
-		--verify_fatal=1 --loops=1000 --time_based --runtime=8 --output=/tmp/load.out &
+		--verify_fatal=1 --loops=1000 --time_based --runtime="$((8 * ${PATIENCE:-1}))" --output=/tmp/load.out &
 	load=$!
 	wait_until disk_busy
 }

@@ -9,12 +9,14 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,6 +29,9 @@ static const char usage[] =
 "         never happens\n"
 "       vbwtool write DISK OFFSET BYTES SEED\n"
 "         one direct write of a pattern made from SEED\n"
+"       vbwtool dsync DISK OFFSET BYTES SEED\n"
+"         the same, asynchronous and with O_DSYNC: a write with FUA and nothing\n"
+"         after it, as a file system commits a transaction\n"
 "       vbwtool verify DISK OFFSET BYTES SEED\n"
 "         one direct read; EILSEQ when it is not that pattern\n"
 "       vbwtool fsync DISK\n"
@@ -152,6 +157,31 @@ static int do_write(const char *path, off_t offset, size_t length, unsigned long
 	return answer(done < 0 ? errno : 0);
 }
 
+static int do_dsync(const char *path, off_t offset, size_t length, unsigned long seed)
+{
+	int fd = open_or_die(path, O_WRONLY | O_DIRECT | O_DSYNC);
+	struct iocb iocb = {
+		.aio_lio_opcode = IOCB_CMD_PWRITE,
+		.aio_fildes = fd,
+		.aio_buf = (uintptr_t)pattern(length, seed),
+		.aio_nbytes = length,
+		.aio_offset = offset,
+	};
+	struct iocb *list[] = { &iocb };
+	struct io_event event;
+	aio_context_t context = 0;
+
+	if (syscall(SYS_io_setup, 1, &context))
+		die("io_setup");
+	if (syscall(SYS_io_submit, context, 1, list) != 1)
+		return answer(errno);
+	if (syscall(SYS_io_getevents, context, 1, 1, &event, NULL) != 1)
+		die("io_getevents");
+	if (event.res >= 0 && (size_t)event.res != length)
+		return answer(ENOSPC);
+	return answer(event.res < 0 ? -event.res : 0);
+}
+
 static int do_verify(const char *path, off_t offset, size_t length, unsigned long seed)
 {
 	int fd = open_or_die(path, O_RDONLY | O_DIRECT);
@@ -191,6 +221,8 @@ int main(int argc, char **argv)
 		return wait_for(argv[2], argv[3], number(argv[4]));
 	if (!strcmp(what, "write") && argc == 6)
 		return do_write(argv[2], number(argv[3]), number(argv[4]), number(argv[5]));
+	if (!strcmp(what, "dsync") && argc == 6)
+		return do_dsync(argv[2], number(argv[3]), number(argv[4]), number(argv[5]));
 	if (!strcmp(what, "verify") && argc == 6)
 		return do_verify(argv[2], number(argv[3]), number(argv[4]), number(argv[5]));
 	if (!strcmp(what, "fsync") && argc == 3)

@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.stock_kernel("the demo and the prompt promise that kernel")
+
 
 def script(env, name):
     """The command line of a script, as scripts/run.sh starts it."""

@@ -11,8 +11,9 @@ import re
 
 import pytest
 
+from test_pending import hmp
 from test_switch import set_mode
-from vbw.machine import Config
+from vbw.machine import Config, Disk, file_node, raw_node
 from vbw.vm import OURS, STOCK
 
 FIRST, SECOND = 40960, 81920
@@ -54,13 +55,66 @@ PAIRS = {
 }
 
 
+def tracer(log):
+    """A wrapper of QEMU that logs what it does to stable storage."""
+    return ["strace", "-f", "-o", str(log), "--seccomp-bpf", "-e",
+            "trace=fdatasync,fsync,pwrite64,pwritev,pwritev2"]
+
+
 @pytest.mark.parametrize("driver, stock, props, flushed", PAIRS.values(), ids=PAIRS.keys())
 def test_write_is_flushed_by_the_switch(boot, disk, folder, driver, stock, props, flushed):
     """Passes for our pair; the stock pair is here to show that it fails."""
     log = folder / "strace"
-    tracer = ["strace", "-f", "-o", str(log), "--seccomp-bpf", "-e",
-              "trace=fdatasync,fsync,pwrite64,pwritev,pwritev2"]
-    vm = boot(Config(stock_qemu=stock, disks=[disk(**props)], wrapper=tracer), driver=driver)
+    vm = boot(Config(stock_qemu=stock, disks=[disk(**props)], wrapper=tracer(log)), driver=driver)
     write_switch_sync(vm)
     assert vm.host_mode() == "write through"
     assert flushed_between(log.read_text()) == flushed
+
+
+@pytest.mark.parametrize("stock, order", [(False, "WFWFWF"), (True, "WWFWF")], ids=["patched", "stock"])
+def test_every_write_through_is_flushed(boot, disk, folder, stock, order):
+    """The first one after a flush, too, which is what stock QEMU leaves out."""
+    log = folder / "strace"
+    vm = boot(Config(stock_qemu=stock, disks=[disk()], wrapper=tracer(log)))
+    assert set_mode(vm, "write through") == "OK"
+    for number in range(3):
+        assert vm.guest(f"vbwtool write /dev/vda {number * FIRST} 4096 1") == "OK"
+    calls = re.findall(r"(pwrite64|fdatasync)(?:\(\d+\)| resumed>\))\s+= 0|(pwrite64)\(", log.read_text())
+    assert "".join("W" if write else "F" for _, write in calls) == order
+
+
+def wait_in(vm, where, pids="[0-9]*"):
+    """Wait until a task of the guest sleeps in a function of the kernel."""
+    vm.guest(f"n=0; until grep -qs {where} /proc/{pids}/wchan; do n=$((n + 1)); "
+             "[ $n -lt 500 ] || { cat /proc/[0-9]*/wchan; exit 1; }; usleep 20000; done")
+
+
+@pytest.mark.parametrize("props", [{}, {"set-wce": False}], ids=["set-wce", "config-wce"])
+def test_write_that_comes_while_flushes_are_arranged(boot, image, folder, props):
+    """A write with FUA loses that on its way to a disk that writes through.
+
+    If the disk is switched to write back before the write reaches it, then nobody
+    flushes it. Here the write is held up where it is late: a read that the device
+    does not answer keeps the block layer from changing the limits, and the write
+    waits behind that.
+    """
+    log = folder / "strace"
+    node = raw_node({"driver": "blkdebug", "image": file_node(image)})
+    # One CPU, so that the work which switches goes on before the write does.
+    vm = boot(Config(cpus=1, disks=[Disk(node, props=props)], wrapper=tracer(log)))
+    assert set_mode(vm, "write through") == "OK"
+
+    hmp(vm, "break read_aio held")
+    reader = vm.guest.start("vbwtool verify /dev/vda 1048576 4096 1")
+    switch = vm.guest.start("vbwtool set /sys/block/vda/cache_type 'write back'")
+    wait_in(vm, "blk_mq_freeze_queue_wait")
+    writer = vm.guest.start(f"vbwtool dsync /dev/vda {FIRST} 4096 1")
+    wait_in(vm, "bio_queue_enter")
+    hmp(vm, "remove_break held")
+
+    assert writer.wait(20).text == "OK"
+    assert switch.wait(20).text == "OK"
+    assert reader.wait(20).text == "EILSEQ"
+    assert vm.host_mode() == "write back"
+    assert vm.guest(f"vbwtool write /dev/vda {SECOND} 4096 2") == "OK"
+    assert flushed_between(log.read_text())

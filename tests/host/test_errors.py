@@ -55,7 +55,7 @@ def test_flush_fails_under_load(boot, image):
     load = vm.guest.start(
         "fio --name=load --filename=/dev/vda --size=16m --rw=randwrite --bs=4k --direct=1 "
         "--ioengine=libaio --iodepth=32 --verify=crc32c --verify_fatal=1 --loops=1000 "
-        "--time_based --runtime=6")
+        f"--time_based --runtime={6 * vm.env.patience}")
     vm.guest("until [ $(awk '{ print $5 }' /sys/block/vda/stat) -gt 100 ]; do usleep 50000; done")
     for _ in range(10):
         assert set_mode(vm, "write through") == "EIO"

@@ -2,14 +2,13 @@
 """What a disk offers besides I/O: discards, a serial number, and clear refusals."""
 
 import re
-import time
 
 import pytest
 
 from test_errors import write_and_verify
-from vbw import kernel_log
 from vbw.guest import GuestError
 from vbw.machine import Config, Disk, file_node, raw_node
+from vbw.vm import OURS, STOCK
 
 SYS = "/sys/block/vda"
 MIB = 1 << 20
@@ -77,28 +76,36 @@ def test_geometry(boot, disk):
     assert "8 heads, 32 sectors/track" in vm.guest("fdisk -l /dev/vda")
 
 
-def test_suspending_is_refused(boot, disk, folder):
-    """Instead of a disk that never answers after resume.
+def capacity_messages(vm):
+    """What the kernel says of the disk's capacity."""
+    return re.findall(r"\[vda\] (.* logical blocks .*)", vm.guest("dmesg"))
 
-    The guest's agent is not asked again: its own device may have been suspended, and come
-    back, before ours refused, and does not give back what was under way. What the guest
-    says goes to the console.
-    """
+
+def test_size_changes(boot, disk):
+    """The host makes the disk larger and smaller: its users learn of it."""
     vm = boot(Config(disks=[disk()]))
-    write_and_verify(vm, 0, 1)
-    vm.guest("(echo mem > /sys/power/state || echo refused; vbwtool verify /dev/vda 0 65536 1; "
-             "echo end of the story) > /dev/ttyS0 2>&1 &")
-    console = folder / "vm0" / "console.log"
-    deadline = time.monotonic() + 60
-    while "end of the story" not in console.read_text(errors="replace"):
-        assert time.monotonic() < deadline, "the guest does not come back"
-        time.sleep(0.2)
-    vm.abandon()
-    text = console.read_text(errors="replace")
-    assert "can't be suspended; unbind it first" in text
-    assert "Operation not supported" in text
-    assert re.search(r"^refused\s+OK\s+end of the story", text, re.M), text
-    assert not kernel_log.bad_console(console)
+    listener = vm.guest.start(
+        """uevent sh -c 'echo "$ACTION $DEVNAME $RESIZE" >> /run/uevents' > /dev/null""")
+    # The listener is there when it hears of an event that we have asked for.
+    vm.guest(f"until grep -qs '^change vda' /run/uevents; do echo change > {SYS}/uevent; usleep 50000; done")
+    for mib in (96, 32):
+        vm.qmp("block_resize", **{"node-name": "disk0-node", "size": mib * MIB})
+        vm.guest(f"n=0; until [ $(cat {SYS}/size) = {mib * 2048} ]; do n=$((n + 1)); "
+                 "[ $n -lt 500 ] || exit 1; usleep 20000; done")
+        write_and_verify(vm, (mib - 1) * MIB, mib)
+    assert listener.running()
+    vm.guest("n=0; until [ $(grep -c '^change vda 1$' /run/uevents) = 2 ]; do n=$((n + 1)); "
+             "[ $n -lt 500 ] || exit 1; usleep 20000; done; kill $(pidof uevent)")
+    assert capacity_messages(vm)[1:] == [
+        "new size: 196608 512-byte logical blocks (101 MB/96.0 MiB)",
+        "new size: 65536 512-byte logical blocks (33.6 MB/32.0 MiB)"]
+
+
+def test_capacity_is_announced_as_the_stock_driver_does(boot, disk):
+    vm = boot(Config(disks=[disk(logical_block_size=4096, physical_block_size=4096)]))
+    vm.guest(f"rmmod {OURS}")
+    vm.load(STOCK)
+    assert capacity_messages(vm) == ["16384 4096-byte logical blocks (67.1 MB/64.0 MiB)"] * 2
 
 
 def load_and_list(vm):

@@ -10,6 +10,8 @@ import subprocess
 
 import pytest
 
+pytestmark = pytest.mark.stock_kernel("no guest")
+
 OURS = "include/uapi/linux/virtio_blk_wce.h"
 QEMUS = "include/standard-headers/linux/virtio_blk_wce.h"
 

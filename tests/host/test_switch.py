@@ -59,7 +59,7 @@ def test_host_agrees_under_load(boot, disk, queues):
     load = vm.guest.start(
         "fio --name=load --filename=/dev/vda --size=16m --rw=randwrite --bs=4k --direct=1 "
         "--ioengine=libaio --iodepth=32 --fsync=50 --verify=crc32c --verify_fatal=1 --loops=1000 "
-        "--time_based --runtime=10")
+        f"--time_based --runtime={10 * vm.env.patience}")
     vm.guest("until [ $(awk '{ print $5 }' /sys/block/vda/stat) -gt 100 ]; do usleep 50000; done")
     for mode in MODES * 5:
         before = vm.host_stats()["wr_operations"]

@@ -13,6 +13,22 @@ LINES = [
     "INFO: task rmmod:1 blocked for more than 120 seconds.",
     "sysfs: cannot create duplicate filename '/devices/virtual/block/vda'",
     "WARNING: possible recursive locking detected",
+    "WARNING: possible circular locking dependency detected",
+    "WARNING: inconsistent lock state",
+    "WARNING: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected",
+    "WARNING: suspicious RCU usage",
+    "WARNING: held lock freed!",
+    "[ BUG: Invalid wait context ]",
+    "INFO: trying to register non-static key.",
+    "INFO: lockdep is turned off.",
+    "DEBUG_LOCKS_WARN_ON(1)",
+    "BUG: sleeping function called from invalid context at x.c:1",
+    "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 31s!",
+    "BUG kmalloc-64 (Tainted: G           O       ): Redzone overwritten",
+    "UBSAN: array-index-out-of-bounds in x.c:1:1",
+    "ODEBUG: free active (active state 0) object: 0000000000000000 object type: work_struct",
+    "    not ok 1 a_test_of_kunit",
+    "kmemleak: 2 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
 ]
 
 

@@ -19,12 +19,20 @@ class Env:
     cache: Path
     qemu: Path
     qemu_stock: Path
+    testdev: Path
     kernel: Path
     release: str
     module: Path
     initramfs: Path
     out: Path
     accel: str
+    debug: bool
+    root_disk: str = ""
+
+    @property
+    def patience(self) -> int:
+        """By how much longer than with the stock kernel to wait for a guest."""
+        return 3 if self.debug else 1
 
 
 def _path(name: str) -> Path:
@@ -47,6 +55,11 @@ def _choose_accel() -> str:
     return "kvm" if virtual and os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg"
 
 
+def is_debug() -> bool:
+    """Whether the guests' kernel is the debug kernel."""
+    return bool(os.environ.get("VBW_DEBUG"))
+
+
 def load() -> Env:
     """Read the environment, or raise NotPrepared with what is missing."""
     return Env(
@@ -54,10 +67,13 @@ def load() -> Env:
         cache=_path("VBW_CACHE"),
         qemu=_path("VBW_QEMU"),
         qemu_stock=_path("VBW_QEMU_STOCK"),
+        testdev=_path("VBW_TESTDEV"),
         kernel=_path("VBW_KERNEL"),
         release=os.environ.get("VBW_RELEASE", ""),
         module=_path("VBW_MODULE"),
         initramfs=_path("VBW_INITRAMFS"),
         out=_path("VBW_OUT"),
         accel=_choose_accel(),
+        debug=is_debug(),
+        root_disk=os.environ.get("VBW_ROOT_DISK", ""),
     )

@@ -39,8 +39,10 @@ class Output:
 class Guest:
     """The guest's end of the line. One command at a time runs there."""
 
-    def __init__(self, sock: socket.socket, log: Path, left: Callable[[], float]) -> None:
+    def __init__(self, sock: socket.socket, log: Path, left: Callable[[], float],
+                 patience: int = 1) -> None:
         self._sock = sock
+        self.patience = patience
         self._buffer = b""
         self._log = log.open("w", encoding="utf-8", buffering=1)
         self._left = left
@@ -73,7 +75,7 @@ class Guest:
 
     def wait_ready(self, timeout: float) -> float:
         """Wait for init's first word; returns the guest's uptime then."""
-        limit = min(timeout, self._left())
+        limit = min(timeout * self.patience, self._left())
         line = self._line(time.monotonic() + limit, "(its start)", limit)
         match = re.match(r"ready ([\d.]+)", line)
         if not match:
@@ -83,7 +85,7 @@ class Guest:
     def run(self, command: str, timeout: float = 60, check: bool = True) -> Output:
         """Run a shell command; with check, it has to end with status 0."""
         number, self._next_id = self._next_id, self._next_id + 1
-        limit = min(timeout, self._left())
+        limit = min(timeout * self.patience, self._left())
         end = time.monotonic() + limit
         self._log.write(f"{time.strftime('%H:%M:%S')} > {number} {command}\n")
         code = base64.b64encode(command.encode() + b"\n").decode()
@@ -111,6 +113,22 @@ class Guest:
         """Run a command that must not fail, and return what it said."""
         return self.run(command, timeout).text
 
+    def resync(self, timeout: float = 60) -> None:
+        """Be understood again by a guest that was suspended: its line may have lost what came."""
+        end = time.monotonic() + min(timeout, self._left())
+        code = base64.b64encode(b"true\n").decode()
+        while True:
+            number, self._next_id = self._next_id, self._next_id + 1
+            self._sock.sendall(f"\n{number} {code}\n".encode())
+            try:
+                # Only the answer to the last of these ends it, so that none is left over.
+                while self._line(min(end, time.monotonic() + 2), "(its sleep)", timeout) != f"{number}=0":
+                    pass
+                return
+            except GuestError:
+                if time.monotonic() > end:
+                    raise
+
     def end(self) -> None:
         """Tell the guest to power off; there is no answer to this."""
         self._sock.sendall(b"end -\n")
@@ -122,7 +140,7 @@ class Guest:
         inner = f"echo $$ > {folder}/pid; ({command}\n) > {folder}/out 2>&1; echo $? > {folder}/st; " \
                 f"mv {folder}/st {folder}/status"
         self(f"mkdir -p {folder}; setsid sh -c {shlex.quote(inner)} > /dev/null 2>&1 &\n"
-             f"while [ ! -s {folder}/pid ]; do usleep 10000; done")
+             f"while [ ! -s {folder}/pid ]; do sleep 0.01; done")
         return Job(self, folder, command)
 
 
@@ -140,10 +158,10 @@ class Job:
 
     def wait(self, timeout: float = 60) -> Output:
         """Wait for its end."""
-        tenths = int(timeout * 10)
+        tenths = int(timeout * self.guest.patience * 10)
         text = self.guest(
             f"n=0; while [ ! -e {self.folder}/status ] && [ $n -lt {tenths} ]; do "
-            f"usleep 100000; n=$((n + 1)); done; cat {self.folder}/status 2>/dev/null || echo late",
+            f"sleep 0.1; n=$((n + 1)); done; cat {self.folder}/status 2>/dev/null || echo late",
             timeout * 2 + 10)
         if text == "late":
             raise GuestError(f"in the guest, still running after {timeout:.0f} s: {self.command}\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 from . import cpio
 from .env import Env
 
-_SCRIPTS = ("*.sh", "init")
+_SCRIPTS = ("*.sh", "agent", "init")
 _KEEP_SECONDS = 3600
 
 

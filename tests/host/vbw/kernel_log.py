@@ -16,7 +16,11 @@ BAD = re.compile(
     r"|general protection|unable to handle|refcount_t"
     r"|INFO: task .* blocked|rcu:.*stall|soft lockup|hard LOCKUP"
     r"|cannot create duplicate filename|Kernel panic|rust_kernel: panicked"
-    r"|list_add corruption|list_del corruption|Poison overwritten|Tainted: .*D"
+    r"|list_add corruption|list_del corruption|Poison overwritten|Tainted: [A-Z ]*D"
+    r"|trying to register non-static key|lockdep is turned off|DEBUG_LOCKS_WARN_ON"
+    r"|BUG \S+ \(|ODEBUG:|new suspected memory leaks"
+    # KUnit's tests of a module, which run when it is loaded
+    r"|\bnot ok \d"
 )
 
 

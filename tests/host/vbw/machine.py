@@ -77,8 +77,19 @@ class Config:
     stock_qemu: bool = False
     kernel_args: str = ""
     extra: list[str] = field(default_factory=list)
+    # What the disks need to be there already.
+    extra_first: list[str] = field(default_factory=list)
     deadline: float = 300.0
     wrapper: list[str] = field(default_factory=list)
+    # Agent and log use serial lines, which go on after the guest was suspended.
+    serial: bool = False
+    # Another system than the harness's: its initramfs, and the seconds until its agent speaks and
+    # that it takes to power off.
+    initrd: Path | None = None
+    start_seconds: float = 60.0
+    end_seconds: float = 20.0
+    # What the guest's kernel may complain of in this machine: a regular expression.
+    tolerated: str = r"(?!)"
 
 
 def _host_khz() -> int:
@@ -92,8 +103,16 @@ def _host_khz() -> int:
     return round(float(match.group(1)) * 1000) if match else 2_000_000
 
 
-def _logged(files: "Files") -> list[str]:
+def _logged(files: "Files", serial: bool) -> list[str]:
     """The console in a file, QEMU's monitor and the guest's agent on sockets."""
+    if serial:
+        ports = ["-serial", "chardev:agent", "-serial", "chardev:kmsg"]
+    else:
+        ports = [
+            *_device(driver="virtio-serial-pci"),
+            *_device(driver="virtserialport", chardev="agent", name=AGENT_PORT),
+            *_device(driver="virtserialport", chardev="kmsg", name=KERNEL_LOG_PORT),
+        ]
     return [
         "-chardev", f"file,id=console,path={files.console}",
         "-serial", "chardev:console",
@@ -101,9 +120,7 @@ def _logged(files: "Files") -> list[str]:
         "-mon", "chardev=monitor,mode=control",
         "-chardev", f"socket,id=agent,fd={files.agent_fd}",
         "-chardev", f"file,id=kmsg,path={files.kmsg}",
-        *_device(driver="virtio-serial-pci"),
-        *_device(driver="virtserialport", chardev="agent", name=AGENT_PORT),
-        *_device(driver="virtserialport", chardev="kmsg", name=KERNEL_LOG_PORT),
+        *ports,
     ]
 
 
@@ -115,9 +132,17 @@ def command_line(env: Env, config: Config, initrd: Path, files: "Files | None") 
     # the kernel, which on real processors never sees that, gives up. It costs nothing
     # where tests run two machines on two processors.
     accel = "tcg,thread=single" if env.accel == "tcg" else env.accel
-    kernel_args = "console=ttyS0 loglevel=5 panic=-1 " + config.kernel_args
+    # The kernel's tests of its own ciphers are a second of a start of four, when emulated.
+    kernel_args = "console=ttyS0 loglevel=5 panic=-1 cryptomgr.notests " + config.kernel_args
+    if config.serial:
+        # The kernel takes the jump of the counter while it is suspended for a defect of it.
+        kernel_args += " vbw.serial tsc=reliable"
     if env.accel == "tcg":
         kernel_args += f" tsc_early_khz={_host_khz()}"
+    if env.debug:
+        # More than the first report of KASAN, for the tests that come later in this machine;
+        # and of the kernel's unit tests only ours.
+        kernel_args += " kasan_multi_shot kunit.filter_glob=virtio_blk_wce*"
     command = [
         *config.wrapper,
         str(folder / "qemu-system-x86_64"),
@@ -131,8 +156,9 @@ def command_line(env: Env, config: Config, initrd: Path, files: "Files | None") 
         "-kernel", str(env.kernel),
         "-initrd", str(initrd),
         "-append", kernel_args.strip(),
-        *(_logged(files) if files else ["-serial", "mon:stdio"]),
+        *(_logged(files, config.serial) if files else ["-serial", "mon:stdio"]),
     ]
+    command += config.extra_first
     for disk in config.disks:
         command += disk.arguments()
     return command + config.extra

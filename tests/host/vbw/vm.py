@@ -2,6 +2,7 @@
 """A virtual machine: started, talked to, ended, and its kernel's log checked."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -49,7 +50,8 @@ class VM:
             monitor_fd=monitor_theirs.fileno(),
             agent_fd=agent_theirs.fileno(),
         )
-        command = command_line(self.env, self.config, initrd.build(self.env), files)
+        archive = self.config.initrd or initrd.build(self.env)
+        command = command_line(self.env, self.config, archive, files)
         (self.folder / "command").write_text(" \\\n  ".join(command) + "\n")
         self.started_at = time.monotonic()
         with (self.folder / "qemu.log").open("wb") as log:
@@ -61,11 +63,11 @@ class VM:
                 pass_fds=(files.monitor_fd, files.agent_fd), start_new_session=True)
         monitor_theirs.close()
         agent_theirs.close()
-        self.guest = Guest(agent, self.folder / "guest.log", self._left)
+        self.guest = Guest(agent, self.folder / "guest.log", self._left, self.env.patience)
         self.monitor = Monitor(monitor, self.folder / "qmp.log")
         try:
             self.monitor.connect()
-            self.guest.wait_ready(60)
+            self.guest.wait_ready(self.config.start_seconds)
         except Exception as error:
             self.kill()
             raise GuestError(f"the guest did not start: {error}\n{self._last_words()}") from None
@@ -73,7 +75,8 @@ class VM:
         return self
 
     def _left(self) -> float:
-        return max(0.0, self.started_at + self.config.deadline - time.monotonic())
+        return max(0.0, self.started_at + self.config.deadline * self.env.patience
+                   - time.monotonic())
 
     def _last_words(self) -> str:
         text = []
@@ -98,8 +101,12 @@ class VM:
             return
         try:
             self.wait_for_log(kernel_log.END_MARK + "end")
-            self.guest.end()
-            self.process.wait(min(20, self._left()))
+            # A guest that was suspended can't power off by ACPI in this QEMU.
+            if self.config.serial:
+                self.qmp("quit")
+            else:
+                self.guest.end()
+            self.process.wait(min(self.config.end_seconds * self.env.patience, self._left()))
         except (GuestError, OSError, subprocess.TimeoutExpired) as error:
             raise GuestError(f"the guest did not power off: {error}\n{self._last_words()}") from error
 
@@ -128,7 +135,7 @@ class VM:
         """Have the guest write a line to its log, and wait until it is here."""
         mark = f"{mark} {time.monotonic_ns()}"
         self.guest(f"echo '<6>{mark}' > /dev/kmsg")
-        end = time.monotonic() + min(20, self._left())
+        end = time.monotonic() + min(20 * self.env.patience, self._left())
         while not any(line.text == mark for line in self.kernel_log()):
             if time.monotonic() > end:
                 raise GuestError("the kernel's log does not come out of the guest")
@@ -142,6 +149,7 @@ class VM:
         """Raise if the kernel has complained."""
         bad = [str(line) for line in kernel_log.bad_lines(self.kernel_log())]
         bad = bad or kernel_log.bad_console(self.folder / "console.log")
+        bad = [line for line in bad if not re.search(self.config.tolerated, line)]
         if bad:
             raise KernelComplained(
                 "the guest's kernel complained:\n  " + "\n  ".join(bad[:20])

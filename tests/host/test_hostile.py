@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A device that lies: a wrong value costs the request or the device, and nothing else.
+
+The guest goes on, its kernel complains of nothing (the harness looks), what can't be is refused
+when the device is probed, I/O ends with an error, and the module can be unloaded.
+"""
+
+import re
+
+import pytest
+
+from test_errors import write_and_verify
+from test_switch import guest_view, set_mode
+from vbw.testdev import machine_with
+from vbw.vm import wait_for_disks
+
+MODULE = "/vbw/virtio_blk_wce.ko"
+REFUSED, WORKS = "refused", "works"
+MOST = 2**64 - 1
+
+# Field: offset, bytes, options of the device, {value: what becomes of the disk}
+FIELDS = {
+    "capacity": (0, 8, [], {
+        0: "empty", 2**54 - 1: WORKS, 2**54: REFUSED, 2**63: REFUSED, MOST: REFUSED}),
+    "size_max": (8, 4, ["--with", "size-max"], {
+        0: REFUSED, 1: REFUSED, 4095: REFUSED, 4096: WORKS, 2**32 - 1: WORKS}),
+    "seg_max": (12, 4, [], {0: WORKS, 1: WORKS, 2**31: WORKS, 2**32 - 1: WORKS}),
+    "blk_size": (20, 4, [], {
+        1: REFUSED, 3: REFUSED, 511: REFUSED, 2**31: REFUSED, 2**32 - 1: REFUSED, 4096: WORKS}),
+    "physical_block_exp": (24, 1, [], {3: WORKS, 23: REFUSED, 32: REFUSED, 255: REFUSED}),
+    "alignment_offset": (25, 1, [], {255: WORKS}),
+    "min_io_size": (26, 2, [], {1: WORKS, 65535: WORKS}),
+    "opt_io_size": (28, 4, [], {2**23: REFUSED, 2**32 - 1: REFUSED}),
+    "wce": (32, 1, [], {0: WORKS, 7: WORKS, 255: WORKS}),
+    "num_queues": (34, 2, [], {0: REFUSED}),
+    "max_discard_sectors": (36, 4, [], {0: WORKS, 1: WORKS, 2**32 - 1: WORKS}),
+    "max_discard_seg": (40, 4, [], {0: WORKS, 2**32 - 1: WORKS}),
+    "discard_sector_alignment": (44, 4, [], {
+        0: WORKS, 2**23: REFUSED, 2**32 - 1: REFUSED}),
+    "max_write_zeroes_sectors": (48, 4, [], {0: WORKS, 1: WORKS, 2**32 - 1: WORKS}),
+    "max_secure_erase_sectors": (60, 4, ["--with", "secure-erase"], {
+        0: REFUSED, 1: WORKS, 2**32 - 1: WORKS}),
+    "max_secure_erase_seg": (64, 4, ["--with", "secure-erase"], {0: REFUSED, 2**32 - 1: WORKS}),
+    "secure_erase_sector_alignment": (68, 4, ["--with", "secure-erase"], {
+        0: REFUSED, 2**32 - 1: WORKS}),
+}
+
+
+def log_size(vm):
+    """The number of lines in the kernel's log."""
+    return int(vm.guest("dmesg | wc -l"))
+
+
+def driver_messages(vm, before):
+    """What was said of the device since the kernel's log had that many lines."""
+    lines = vm.guest(f"dmesg | tail -n +{before + 1} | cut -d']' -f2-").splitlines()
+    return [line for line in lines if re.search(r"\bvirtio\d|\bvd[a-z]", line)]
+
+
+def outcome(vm):
+    """What becomes of the disk when the driver is loaded."""
+    before = log_size(vm)
+    disks = vm.guest(f"insmod {MODULE} && cd /sys/block && echo vd*")
+    if disks == "vd*":
+        said = driver_messages(vm, before)
+        assert said and "probe with driver virtio_blk_wce failed with error" in said[-1]
+        assert len(said) <= 3, "more words than that deserves"
+        return REFUSED
+    assert disks == "vda"
+    if vm.guest("cat /sys/block/vda/size") == "0":
+        assert vm.guest("vbwtool write /dev/vda 0 4096 1") == "ENOSPC"
+        return "empty"
+    write_and_verify(vm, 1 << 20, 1)
+    assert vm.guest("vbwtool fsync /dev/vda") == "OK"
+    return WORKS
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_configuration(boot, testdev, field):
+    offset, size, options, values = FIELDS[field]
+    device = testdev(*options)
+    vm = boot(machine_with(device), driver=None)
+    sound = f"{offset}={vm_config(device)[offset:offset + size].hex()}"
+    found = {}
+    for value in values:
+        device.config(offset, value, size)
+        found[value] = outcome(vm)
+        vm.guest("rmmod virtio_blk_wce")
+    assert found == values
+    device.tell(f"config {sound}")
+    assert outcome(vm) == WORKS, "the device has recovered"
+
+
+def vm_config(device):
+    """The configuration space as it is now."""
+    return bytes.fromhex(device.tell("show"))
+
+
+@pytest.fixture
+def hostile(boot, testdev):
+    """A machine with a device that is sound so far, and the driver."""
+
+    def start(*options, queues=1):
+        device = testdev(*options, queues=queues)
+        vm = boot(machine_with(device))
+        vm.guest(wait_for_disks(1))
+        write_and_verify(vm, 0, 1)
+        return vm, device
+
+    return start
+
+
+def unload(vm):
+    """The module goes, in finite time."""
+    vm.guest.start("rmmod virtio_blk_wce").wait(20)
+    assert vm.guest.run("grep -q virtio_blk_wce /proc/modules", check=False).status != 0
+
+
+def read_one(vm, seed=1):
+    """One read, in finite time; OK or the error's name."""
+    return vm.guest.start(f"vbwtool verify /dev/vda 0 65536 {seed}").wait(20).text
+
+
+@pytest.mark.parametrize("what", ["status-unknown", "status-missing"])
+def test_request_fails(hostile, what):
+    """Only the request, and only as long as the device does that."""
+    vm, device = hostile()
+    device.misbehave(what)
+    for _ in range(20):
+        assert read_one(vm) == "EIO"
+    assert vm.guest("vbwtool write /dev/vda 1048576 4096 1") == "EIO"
+    assert vm.guest("vbwtool fsync /dev/vda") == "EIO"
+    assert device.count(what) >= 22
+    device.behave()
+    write_and_verify(vm, 0, 2)
+    unload(vm)
+
+
+def test_length_means_nothing(hostile):
+    """What the device claims to have written is not what the driver relies on."""
+    vm, device = hostile()
+    device.misbehave("used-length")
+    write_and_verify(vm, 0, 2)
+    assert vm.guest("vbwtool fsync /dev/vda") == "OK"
+    assert device.count("used-length") > 2
+    device.behave()
+    write_and_verify(vm, 0, 3)
+    unload(vm)
+
+
+@pytest.mark.parametrize("what", ["used-id-range", "used-id-free", "used-twice", "used-index"])
+def test_ring_is_not_believed(hostile, what):
+    """The device is lost, for good: what it owes and what comes later ends with an error."""
+    vm, device = hostile()
+    before = log_size(vm)
+    device.misbehave(what)
+    first = read_one(vm)
+    device.behave()
+    assert device.count(what) == 1
+    # A request that the ring named rightly before it went wrong may have succeeded.
+    assert first == "EIO" or what in ("used-twice", "used-index") and first == "OK"
+    assert read_one(vm) == "EIO"
+    assert vm.guest("vbwtool write /dev/vda 0 4096 1") == "EIO"
+    assert set_mode(vm, "write through") == "ENODEV"
+    said = driver_messages(vm, before)
+    assert 1 <= len(said) <= 3, said
+    unload(vm)
+
+
+def test_no_answer(hostile):
+    """Only who waits for it waits; and unbinding, which waits for what is under way."""
+    vm, device = hostile(queues=2)
+    device.misbehave("no-answer:1")
+    reader = vm.guest.start("vbwtool verify /dev/vda 0 65536 1")
+    vm.guest("n=0; until [ \"$(cat /sys/block/vda/inflight | tr -s ' ' | cut -d' ' -f2)\" = 1 ]; do "
+             "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+    assert device.count("no-answer") == 1
+    write_and_verify(vm, 65536, 2)
+    assert guest_view(vm)[0] == "write back"
+    remover = vm.guest.start("basename $(readlink -f /sys/block/vda/device) "
+                             "> /sys/bus/virtio/drivers/virtio_blk_wce/unbind")
+    # Taking the driver away begins with the attributes.
+    vm.guest("n=0; until [ $(vbwtool set /sys/block/vda/cache_type 'write back') = ENODEV ]; do "
+             "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+    assert reader.running() and remover.running()
+    assert device.tell("release") == "1"
+    assert reader.wait(20).text == "OK"
+    assert remover.wait(20).status == 0
+
+
+def test_no_answer_before_reset(hostile):
+    """The switch's writer is freed when the device is reset without an answer."""
+    vm, device = hostile()
+    device.misbehave("no-answer:1")
+    writer = vm.guest.start("vbwtool set /sys/block/vda/cache_type 'write through'")
+    status = "/sys/block/vda/cache_type_status"
+    assert vm.guest(f"vbwtool wait {status} 'pending write through' 10") == "OK"
+    unload(vm)
+    assert writer.wait(20).text == "ENODEV"
+
+
+def test_serial_without_end(hostile):
+    vm, device = hostile()
+    device.misbehave("id-endless")
+    assert vm.guest("cat /sys/block/vda/serial") == 20 * "x"
+    assert device.count("id-endless") == 1
+    unload(vm)
+
+
+@pytest.mark.parametrize("what, word", [("wce-status", "EIO"), ("wce-ignored", "EIO")])
+def test_switch_is_not_believed(hostile, what, word):
+    """Whatever the device says, flushes are sent as long as its cache may be volatile."""
+    vm, device = hostile()
+    device.misbehave(what)
+    assert set_mode(vm, "write through") == word
+    assert device.count(what) == 1
+    shown = "write back" if vm_config(device)[32] else "write through"
+    mode, flushes, status = guest_view(vm)
+    assert (mode, flushes) == (shown, shown)
+    assert status == f"error write through {word}"
+    device.behave()
+    for mode in ("write through", "write back"):
+        assert set_mode(vm, mode) == "OK"
+        assert guest_view(vm) == [mode, mode, f"ok {mode}"]
+    write_and_verify(vm, 0, 2)
+    unload(vm)
+
+
+def test_capacity_that_changes(boot, testdev):
+    """The disk has the size that the driver has read, whatever the device says later."""
+    device = testdev("--misbehave", "capacity-wobbles")
+    vm = boot(machine_with(device), driver=None)
+    for _ in range(8):
+        assert outcome(vm) in (WORKS, "empty")
+        size = vm.guest("cat /sys/block/vda/size")
+        assert vm.guest("cat /sys/block/vda/size") == size
+        vm.guest("rmmod virtio_blk_wce")

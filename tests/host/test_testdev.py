@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The test device, with the kernel's own driver and with ours: that it is a sound disk."""
+
+import subprocess
+
+import pytest
+
+from test_errors import write_and_verify
+from test_switch import guest_view, set_mode
+from vbw.guest import GuestError
+from vbw.testdev import machine_with
+from vbw.vm import OURS, STOCK, wait_for_disks
+
+SYS = "/sys/block/vda"
+MIB = 1 << 20
+DRIVERS = [STOCK, OURS]
+
+
+@pytest.fixture
+def machine(boot, testdev):
+    """Start a machine with one test device and a driver."""
+
+    def start(driver, *options, queues=1):
+        device = testdev(*options, queues=queues)
+        vm = boot(machine_with(device), driver=driver)
+        vm.guest(wait_for_disks(1))
+        return vm, device
+
+    return start
+
+
+def fill(vm, number=4):
+    """Write some MiB, each with its own pattern."""
+    for seed in range(number):
+        assert vm.guest(f"vbwtool write /dev/vda {seed * MIB} {MIB} {seed}") == "OK"
+
+
+def expect_only(vm, zero, number=4):
+    """These MiB are zeroes, and the others as they were."""
+    for seed in range(number):
+        if seed in zero:
+            where = f"dd if=/dev/vda bs=1M skip={seed} count=1 iflag=direct 2>/dev/null"
+            assert vm.guest(f"{where} | tr -d '\\0' | wc -c") == "0"
+        else:
+            assert vm.guest(f"vbwtool verify /dev/vda {seed * MIB} {MIB} {seed}") == "OK"
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_io(machine, folder, driver):
+    image = folder / "disk.img"
+    vm, _ = machine(driver, "--file", str(image), "--serial", "a-serial-number", queues=2)
+    assert vm.guest(f"cat {SYS}/serial") == "a-serial-number"
+    assert vm.guest(f"ls {SYS}/mq").split() == ["0", "1"]
+    fill(vm)
+    output = vm.guest.run(
+        "fio --name=io --filename=/dev/vda --size=16m --rw=randrw --bs=4k --direct=1 "
+        "--ioengine=libaio --iodepth=16 --verify=crc32c --verify_fatal=1", 60)
+    assert "err= 0" in output.text
+    assert vm.guest("vbwtool fsync /dev/vda") == "OK"
+    image.unlink()
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("command", [
+    f"blkdiscard -o {MIB} -l {2 * MIB} /dev/vda",
+    f"vbwtool zero /dev/vda {MIB} {2 * MIB}",
+    f"blkdiscard -s -o {MIB} -l {2 * MIB} /dev/vda",
+], ids=["discard", "zeroes", "secure"])
+def test_ranges(machine, driver, command):
+    vm, _ = machine(driver, "--with", "secure-erase")
+    fill(vm)
+    if driver == STOCK and "-s" in command.split():
+        # It tells the direction of data by the lowest bit of a request's type, and the type of this
+        # one is even: the device gets nothing to read, and a place to write the ranges to.
+        with pytest.raises(GuestError, match="Input/output error"):
+            vm.guest(command)
+        expect_only(vm, ())
+        return
+    vm.guest(command)
+    expect_only(vm, (1, 2))
+
+
+def test_switch(machine):
+    vm, device = machine(OURS)
+    assert guest_view(vm) == ["write back", "write back", "none"]
+    for mode in ("write through", "write back", "write through"):
+        assert set_mode(vm, mode) == "OK"
+        assert guest_view(vm) == [mode, mode, f"ok {mode}"]
+        write_and_verify(vm, 0, 1)
+
+
+def test_help_lists_what_it_can_do(env):
+    text = subprocess.run([env.testdev, "--help"], capture_output=True, text=True, check=True).stdout
+    for word in ("--config-raw", "set-wce", "used-id-range", "zone-stuck"):
+        assert word in text
+    wrong = subprocess.run([env.testdev, "--socket", "x", "--misbehave", "nonsense"],
+                           capture_output=True, text=True, check=False)
+    assert wrong.returncode == 1 and "nonsense" in wrong.stderr
