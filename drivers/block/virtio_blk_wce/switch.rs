@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn flushes_end_after_the_device_has_agreed() {
-        let mut machine = Machine::new(WriteBack);
+        let mut machine = Machine::new(WriteBack, true);
 
         machine.request(WriteThrough);
         assert!(machine.step() == Step::Ask(WriteThrough));
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn flushes_begin_before_the_device_is_asked() {
-        let mut machine = Machine::new(WriteThrough);
+        let mut machine = Machine::new(WriteThrough, true);
 
         machine.request(WriteBack);
         assert!(machine.step() == Step::SetFlushes(true));
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_refusal_takes_flushes_back() {
-        let mut machine = Machine::new(WriteThrough);
+        let mut machine = Machine::new(WriteThrough, true);
 
         machine.request(WriteBack);
         machine.flushes_set(true, true);
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn agreement_that_is_not_shown_is_none() {
-        let mut machine = Machine::new(WriteBack);
+        let mut machine = Machine::new(WriteBack, true);
 
         machine.request(WriteThrough);
         assert!(machine.step() == Step::Ask(WriteThrough));
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_device_that_turns_volatile_is_flushed() {
-        let mut machine = Machine::new(WriteThrough);
+        let mut machine = Machine::new(WriteThrough, true);
 
         assert!(machine.shows(WriteBack));
         assert!(!machine.shows(WriteBack));
