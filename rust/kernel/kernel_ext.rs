@@ -6,9 +6,11 @@
 //! so that it could become part of the `kernel` crate: [`virtio`] is the virtio bus, with devices,
 //! drivers, the configuration space and virtqueues; [`block`] is what [`kernel::block`] does not
 //! offer yet, among it limits, per-request data and disk attributes; [`work`] adds the end of a
-//! work item's life to [`kernel::workqueue`]; [`ratelimit`] keeps messages few.
+//! work item's life to [`kernel::workqueue`]; [`param`] has module parameters that can be seen;
+//! [`ratelimit`] keeps messages few.
 
 pub mod block;
+pub mod param;
 pub mod ratelimit;
 pub mod virtio;
 pub mod work;

@@ -80,6 +80,15 @@ const FEATURES_LEGACY: &[u32] = match FEATURES.split_last() {
     None => FEATURES,
 };
 
+kernel_ext::module_numbers! {
+    static NUM_REQUEST_QUEUES = "num_request_queues", 0o644,
+        "Most request queues of a disk; 0 for as many as device and CPUs have";
+    static POLL_QUEUES = "poll_queues", 0o644,
+        "How many of a disk's request queues are for polled I/O; one is not";
+    static QUEUE_DEPTH = "queue_depth", 0o444,
+        "Requests that a queue can have in flight; 0 for what fills its ring";
+}
+
 struct VirtioBlkDriver;
 
 /// What a bound device has. Dropped in the order of the fields.
@@ -196,8 +205,8 @@ impl VirtioBlkDriver {
 
         let counts = limits::queues(
             dev,
-            *module_parameters::num_request_queues.value_ref(),
-            *module_parameters::poll_queues.value_ref(),
+            NUM_REQUEST_QUEUES.get(),
+            POLL_QUEUES.get(),
         )?;
         let limits = limits::read(dev)?;
         let capacity = limits::capacity(dev)?;
@@ -205,7 +214,7 @@ impl VirtioBlkDriver {
         let shared = VirtioBlk::new(dev, counts, &limits)?;
         let running = Running::start(dev, &shared)?;
 
-        let depth = shared.queue_depth(dev, *module_parameters::queue_depth.value_ref());
+        let depth = shared.queue_depth(dev, QUEUE_DEPTH.get());
         let tags = Arc::pin_init(TagSet::new(dev.as_ref(), counts, depth), GFP_KERNEL)?;
         let disk = shared.make_disk(tags, limits, MAJOR.load(Relaxed))?;
 
@@ -259,18 +268,4 @@ module! {
     authors: ["virtio-blk-wce developers"],
     description: "Virtio block driver with a write cache that is switched at run time",
     license: "GPL",
-    params: {
-        num_request_queues: u32 {
-            default: 0,
-            description: "Most request queues of a disk; 0 for as many as device and CPUs have",
-        },
-        poll_queues: u32 {
-            default: 0,
-            description: "How many of a disk's request queues are for polled I/O; one is not",
-        },
-        queue_depth: u32 {
-            default: 0,
-            description: "Requests that a queue can have in flight; 0 for what fills its ring",
-        },
-    },
 }
