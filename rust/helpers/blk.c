@@ -23,6 +23,13 @@ void *rust_helper_rq_payload(struct request *rq)
 	return bvec_virt(&rq->special_vec);
 }
 
+/* On the way of every request: one call for both, and the last thing that it does. */
+void rust_helper_complete_unless_faked(struct request *rq)
+{
+	if (likely(!blk_should_fake_timeout(rq->q)))
+		blk_mq_complete_request(rq);
+}
+
 bool rust_helper_blk_mq_add_to_batch(struct request *rq, struct io_comp_batch *iob, bool is_error,
 				     void (*complete)(struct io_comp_batch *iob))
 {

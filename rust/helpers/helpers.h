@@ -20,6 +20,7 @@ void rust_helper_queue_limits_start_update(struct request_queue *q, struct queue
 void rust_helper_rq_set_payload(struct request *rq, void *payload, unsigned int len);
 void *rust_helper_rq_payload(struct request *rq);
 struct ida *rust_helper_index_ida(void);
+void rust_helper_complete_unless_faked(struct request *rq);
 bool rust_helper_blk_mq_add_to_batch(struct request *rq, struct io_comp_batch *iob, bool is_error,
 				     void (*complete)(struct io_comp_batch *iob));
 void rust_helper_synchronize_rcu_tasks(void);

@@ -342,12 +342,13 @@ impl<T: Operations> Request<T> {
     }
 
     /// The device has answered: has [`Operations::complete`] called, on the CPU that sent the
-    /// request if that is wanted.
+    /// request if that is wanted. Whoever has it by `fail_io_timeout` pretend that the device has
+    /// not answered, waits.
     #[inline]
     pub fn complete(self) {
         // SAFETY: The request is valid and ours; it is given to the block layer, which gives it
-        // to `complete`.
-        unsafe { bindings::blk_mq_complete_request(self.leak().as_ptr()) };
+        // to `complete`, or leaves it as it is for good.
+        unsafe { bindings::complete_unless_faked(self.leak().as_ptr()) };
     }
 
     /// Ends the request.
