@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from test_pending import go_on, hmp
+from test_testdev import DRIVERS
 from vbw.machine import Config, Disk, file_node, raw_node
 from vbw.vm import OURS
 
@@ -210,3 +211,16 @@ def test_suspending_while_a_switch_is_pending(boot, image):
     go_on(vm)
     assert writer.wait(20).text in ("OK", "EINTR")
     assert vm.guest(f"vbwtool wait {SYS}/cache_type_status 'ok write through' 10") == "OK"
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_an_answer_is_lost(boot, disk, driver):
+    """fail_io_timeout, which has the block layer not see one answer: that request waits, no other."""
+    vm = boot(Config(disks=[disk()]), driver=driver)
+    vm.guest(f"""cd {FAULTS}/fail_io_timeout
+        echo 0 > verbose; echo 100 > probability; echo 1 > times; echo 1 > {SYS}/io-timeout-fail""")
+    lost = vm.guest.start("vbwtool write /dev/vda 0 4096 1")
+    vm.guest(f"n=0; until [ $(cat {FAULTS}/fail_io_timeout/times) = 0 ]; do n=$((n + 1)); "
+             "[ $n -lt 300 ] || exit 1; usleep 20000; done")
+    assert vm.guest("vbwtool write /dev/vda 65536 4096 2; vbwtool verify /dev/vda 65536 4096 2") == "OK\nOK"
+    assert lost.running()

@@ -23,6 +23,7 @@ fn run(backend: &RwLock<Backend>, line: &str) -> Result<String, String> {
             let digits: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             return Ok(digits.concat());
         }
+        "priority" => return Ok(backend.device.priority.to_string()),
         "release" => {
             let number = backend.release().map_err(|err| err.to_string())?;
             return Ok(number.to_string());

@@ -29,6 +29,7 @@ const RANGE: usize = size_of::<blk::virtio_blk_discard_write_zeroes>();
 #[derive(Clone, Copy)]
 pub struct Header {
     pub kind: u32,
+    pub priority: u32,
     pub sector: u64,
 }
 
@@ -38,10 +39,11 @@ impl Header {
 
     /// Reads what the driver has written.
     pub fn parse(bytes: &[u8; Self::SIZE]) -> Self {
-        let [k0, k1, k2, k3, _, _, _, _, sector @ ..] = *bytes;
+        let [k0, k1, k2, k3, p0, p1, p2, p3, sector @ ..] = *bytes;
 
         Self {
             kind: u32::from_le_bytes([k0, k1, k2, k3]),
+            priority: u32::from_le_bytes([p0, p1, p2, p3]),
             sector: u64::from_le_bytes(sector),
         }
     }
@@ -87,6 +89,8 @@ pub struct Device {
     pub config: Config,
     pub quirks: Quirks,
     pub features: u64,
+    /// The priority that the last write had.
+    pub priority: u32,
     zones: Option<Zones>,
     serial: String,
     starts_write_back: bool,
@@ -108,6 +112,7 @@ impl Device {
             disk: Disk::open(options).map_err(|err| err.to_string())?,
             quirks,
             features: 0,
+            priority: 0,
             zones: options
                 .zoned
                 .clone()
@@ -160,6 +165,7 @@ impl Device {
         match header.kind {
             blk::VIRTIO_BLK_T_IN => self.disk.read(header.sector, room).map_err(|_| IOERR),
             blk::VIRTIO_BLK_T_OUT => {
+                self.priority = header.priority;
                 if let Some(zones) = &mut self.zones {
                     zones.write(header.sector, payload.len() as u64 / SECTOR)?;
                 }

@@ -70,6 +70,10 @@ class TestDevice:
         """How often it has done that wrong."""
         return int(self.tell(f"count {what}"))
 
+    def priority(self) -> int:
+        """The priority of the last write, as its header has it."""
+        return int(self.tell("priority"))
+
     def config(self, offset: int, value: int, size: int) -> None:
         """Put a number into the configuration space."""
         self.tell(f"config {offset}={value.to_bytes(size, 'little').hex()}")
