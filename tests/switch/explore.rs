@@ -3,9 +3,11 @@
 //! Every interleaving of the driver's state machine with users, device and host, up to a bound.
 //!
 //! The machine is the driver's own source. Around it is a model of what else moves: users who want
-//! a mode, the work item, which can be interrupted by anything between any two of its actions, a
-//! device that agrees, refuses or never answers, a host that changes the mode behind the guest's
-//! back, resets from which the device comes back in either mode, and limits that cannot be changed.
+//! a mode and wait for it until a signal comes, the work item, which can be interrupted by anything
+//! between any two of its actions, a device that agrees, refuses or never answers, a host that
+//! changes the mode behind the guest's back, resets (a bus reset, or suspending and resuming) from
+//! which the device comes back in either mode, limits that cannot be changed, and the end of all:
+//! the driver is unbound, or gives the device up.
 //! All states that can be reached are visited, and the promises of the design are checked in each.
 //!
 //! Built and run as a test program of the host: `rustc --test explore.rs`.
@@ -23,6 +25,15 @@ struct Bounds {
     host_changes: u8,
     failed_limits: u8,
     resets: u8,
+    signals: u8,
+}
+
+/// A request of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Ticket {
+    mode: Mode,
+    /// Who left it still waits for it.
+    waited_for: bool,
 }
 
 /// Where the work item is.
@@ -41,6 +52,8 @@ enum At {
     Steps,
     /// About to set flushes.
     Flushes(bool),
+    /// About to tell who waits, as the work item or on behalf of who resets the device.
+    Reporting(Mode, Outcome, bool),
     /// As the work item, but on behalf of who resets the device, while the work is disabled.
     Leaving,
     /// About to set flushes on behalf of who resets the device.
@@ -69,8 +82,12 @@ struct World {
     host_window: bool,
     /// Limits could not be changed when it mattered.
     broken_limits: bool,
-    waiting: [Option<Mode>; 2],
-    current: Option<Mode>,
+    waiting: [Option<Ticket>; 2],
+    current: Option<Ticket>,
+    /// Nobody is served any more.
+    closed: bool,
+    /// The work item is disabled, and what it uses is freed.
+    freed: bool,
     /// The mode that a reset has to bring back, unless somebody wants another.
     before: Option<Mode>,
     /// It could not be brought back.
@@ -81,6 +98,7 @@ struct World {
     host_changes: u8,
     failed_limits: u8,
     resets: u8,
+    signals: u8,
 }
 
 const MODES: [Mode; 2] = [Mode::WriteThrough, Mode::WriteBack];
@@ -100,6 +118,8 @@ impl World {
             broken_limits: false,
             waiting: [None; 2],
             current: None,
+            closed: false,
+            freed: false,
             before: None,
             given_up: false,
             was_idle: false,
@@ -107,7 +127,19 @@ impl World {
             host_changes: bounds.host_changes,
             failed_limits: bounds.failed_limits,
             resets: bounds.resets,
+            signals: bounds.signals,
         }
+    }
+
+    /// Has the work done, unless it is disabled.
+    fn queue_work(&mut self) {
+        self.queued = !self.freed;
+    }
+
+    fn tickets(&mut self) -> impl Iterator<Item = &mut Ticket> {
+        let [first, second] = &mut self.waiting;
+
+        [&mut self.current, first, second].into_iter().flatten()
     }
 
     /// All that can happen next, each with a name.
@@ -118,12 +150,15 @@ impl World {
         for mode in MODES {
             if let (Some(slot), true) = (
                 self.waiting.iter().position(Option::is_none),
-                self.requests > 0,
+                self.requests > 0 && !self.closed,
             ) {
                 let mut world = *self;
                 world.requests -= 1;
-                world.waiting[slot] = Some(mode);
-                world.queued = true;
+                world.waiting[slot] = Some(Ticket {
+                    mode,
+                    waited_for: true,
+                });
+                world.queue_work();
                 push(format!("user wants {mode:?}"), world);
             }
             if self.host_changes > 0 && self.device != mode {
@@ -133,7 +168,7 @@ impl World {
                 world.host_window = mode == Mode::WriteBack;
                 world.before = None;
                 world.config_changed = true;
-                world.queued = true;
+                world.queue_work();
                 push(format!("host sets {mode:?}"), world);
             }
         }
@@ -143,7 +178,7 @@ impl World {
             world.asked = None;
             world.answer = Some(Ok(()));
             world.device = mode;
-            world.queued = true;
+            world.queue_work();
             // What the guest asked for is the guest's to prepare for.
             world.host_window = false;
             push("device agrees".into(), world);
@@ -155,11 +190,11 @@ impl World {
                 Mode::WriteThrough => Failure::Io,
                 Mode::WriteBack => Failure::Unsupported,
             }));
-            world.queued = true;
+            world.queue_work();
             push("device refuses".into(), world);
         }
 
-        if self.at == At::Asleep && self.resets > 0 {
+        if self.at == At::Asleep && self.resets > 0 && !self.closed {
             let mut world = *self;
             world.resets -= 1;
             if let Some(outcome) = world.answer.take() {
@@ -169,6 +204,34 @@ impl World {
             world.machine.leaves();
             world.at = At::Leaving;
             push("a reset begins".into(), world);
+        }
+
+        if self.signals > 0 {
+            for index in 0..3 {
+                let mut world = *self;
+                world.signals -= 1;
+                let found = world.tickets().filter(|t| t.waited_for).nth(index);
+                let Some(ticket) = found else { break };
+                ticket.waited_for = false;
+                push("a signal frees a writer".into(), world);
+            }
+        }
+
+        // Who resumes a device holds it, and has the work that gives it up disabled.
+        if !self.closed && !matches!(self.at, At::Returning(_)) {
+            let mut world = *self;
+            world.closed = true;
+            // Whoever waits is told that the device is gone.
+            world.current = None;
+            world.waiting = [None; 2];
+            push("the end begins".into(), world);
+        }
+        // Which waits for the work item.
+        if self.closed && !self.freed && matches!(self.at, At::Asleep | At::Away) {
+            let mut world = *self;
+            world.freed = true;
+            world.queued = false;
+            push("all is freed".into(), world);
         }
 
         for (name, world) in self.work() {
@@ -189,6 +252,8 @@ impl World {
                 world.queued = false;
                 world.at = At::Start;
             }
+            // No disk any more, or not for another step.
+            At::Start | At::Steps if self.closed => world.at = At::Asleep,
             At::Start if self.config_changed => {
                 world.config_changed = false;
                 world.at = At::Refreshed(self.device);
@@ -208,10 +273,10 @@ impl World {
             }
             At::Steps => {
                 if world.machine.is_idle() && world.current.is_none() {
-                    if let Some(mode) = world.waiting[0].take() {
+                    if let Some(ticket) = world.waiting[0].take() {
                         world.waiting = [world.waiting[1], None];
-                        world.machine.request(mode);
-                        world.current = Some(mode);
+                        world.machine.request(ticket.mode);
+                        world.current = Some(ticket);
                     }
                 }
                 let step = world.machine.step();
@@ -219,26 +284,34 @@ impl World {
                 match step {
                     Step::SetFlushes(on) => world.at = At::Flushes(on),
                     Step::Ask(mode) => return self.ask(world, mode),
-                    Step::Report(mode, outcome) => world.report(mode, outcome),
+                    Step::Report(mode, outcome) => world.at = At::Reporting(mode, outcome, false),
                     Step::Restored(mode, outcome) => world.restored(mode, outcome),
                     Step::Rest => world.at = At::Asleep,
                 }
             }
+            At::Reporting(mode, outcome, leaving) => {
+                world.report(mode, outcome);
+                world.at = if leaving { At::Leaving } else { At::Steps };
+            }
             At::Leaving => {
-                let step = world.machine.step();
+                let step = if self.closed {
+                    Step::Rest
+                } else {
+                    world.machine.step()
+                };
                 name = format!("reset: {step:?}");
                 match step {
                     Step::SetFlushes(on) => world.at = At::LeavingFlushes(on),
-                    Step::Report(mode, outcome) => world.report(mode, outcome),
+                    Step::Report(mode, outcome) => world.at = At::Reporting(mode, outcome, true),
                     Step::Rest if world.machine.can_be_reset() => return world.reset(),
                     Step::Rest => {
                         assert!(
-                            self.failed_limits < FULL.failed_limits,
+                            self.failed_limits < FULL.failed_limits || self.closed,
                             "reset refused in vain"
                         );
                         name = "the reset is refused".into();
                         world.machine.stays();
-                        world.queued = true;
+                        world.queue_work();
                         world.at = At::Asleep;
                     }
                     // The answer to the one came just before this.
@@ -246,13 +319,14 @@ impl World {
                     Step::Ask(_) => panic!("{step:?} of a device that is about to be reset"),
                 }
             }
+            At::Away if self.freed => return Vec::new(),
             At::Away => {
                 name = "the device returns".into();
                 world.at = At::Returning(self.device);
             }
             At::Returning(shown) => {
                 world.machine.returned(shown);
-                world.queued = true;
+                world.queue_work();
                 world.at = At::Asleep;
             }
             At::Flushes(on) | At::LeavingFlushes(on) => {
@@ -291,7 +365,7 @@ impl World {
     fn ask(&self, asking: World, mode: Mode) -> Vec<(String, World)> {
         assert!(self.asked.is_none(), "asked twice");
         assert!(
-            self.current.is_some() || asking.current.is_some() || !self.given_up,
+            asking.current.is_some() || !self.given_up || self.closed,
             "asked again in vain"
         );
 
@@ -351,7 +425,11 @@ impl World {
     fn report(&mut self, mode: Mode, outcome: Outcome) {
         // What is wanted now is what this user got, or what there was.
         self.before = None;
-        assert_eq!(self.current.take(), Some(mode), "reported another request");
+        let mode_of_ticket = self.current.take().map(|ticket| ticket.mode);
+        // Otherwise whoever waited has been told.
+        if !self.closed {
+            assert_eq!(mode_of_ticket, Some(mode), "reported another request");
+        }
         if outcome.is_ok() {
             assert_eq!(self.machine.mode(), mode, "success without the mode");
         }
@@ -365,6 +443,17 @@ impl World {
                 self.host_window || self.broken_limits,
                 "volatile without flushes"
             );
+        }
+
+        // At the end nobody waits, and what is freed is not used.
+        if self.closed {
+            assert_eq!(self.current, None, "waits for ever");
+            assert_eq!(self.waiting, [None; 2], "waits for ever");
+            if self.freed {
+                let unused = matches!(self.at, At::Asleep | At::Away) && !self.queued;
+                assert!(unused, "used after it was freed");
+            }
+            return;
         }
 
         // Once all is quiet, and no answer is outstanding, guest and device agree, and every
@@ -395,6 +484,7 @@ const FULL: Bounds = Bounds {
     host_changes: 2,
     failed_limits: 1,
     resets: 2,
+    signals: 1,
 };
 
 /// Visits all states; returns how many there are, and how long the longest of the shortest ways to
