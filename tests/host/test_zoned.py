@@ -3,7 +3,7 @@
 
 import pytest
 
-from test_hostile import log_size, messages
+from test_hostile import driver_messages, log_size
 from vbw.testdev import machine_with
 from vbw.vm import OURS, STOCK, wait_for_disks
 
@@ -175,7 +175,7 @@ def test_wrong_report(boot, testdev, what):
     assert device.count(what) >= 1
     size = vm.guest("cat /sys/block/vda/size 2>/dev/null || echo 0")
     assert size == "0"
-    assert len(messages(vm, before)) <= 12
+    assert len(driver_messages(vm, before)) <= 12
     device.behave()
     vm.guest("rmmod virtio_blk_wce && insmod /vbw/virtio_blk_wce.ko")
     assert len(report(vm)) == ZONES
