@@ -54,14 +54,18 @@ user_namespaces() {
 
 make_root() {
 	local packages
-	packages=$(listed "$PACKAGES"/{build,kernel,debug,qemu,test,testdev,lint}.list | paste -sd,)
-	# Nobody reads static libraries of LLVM and the Rust compiler's own source.
+	packages=$(listed "$PACKAGES"/{build,kernel,debug,qemu,fuzz,test,testdev,lint}.list | paste -sd,)
+	# Nobody reads static libraries of LLVM, but for those that programs with checks are linked
+	# with, nor the Rust compiler's own source.
 	step "build root: installing $SUITE with $(tr , '\n' <<<"$packages" | wc -l) packages and what they need" \
 		"$PART_LOG.log" \
 		env VBW_PACKAGES="$PACKAGES" "$VBW_SRC/scripts/debian.sh" --include="$packages" \
 		--dpkgopt='path-exclude=/usr/lib/llvm-*/lib/*.a' \
 		--dpkgopt='path-exclude=/usr/lib/llvm-*/include/*' \
 		--dpkgopt='path-include=/usr/lib/llvm-*/lib/clang/*/include/*' \
+		--dpkgopt='path-include=/usr/lib/llvm-*/lib/clang/*/libclang_rt.asan*' \
+		--dpkgopt='path-include=/usr/lib/llvm-*/lib/clang/*/libclang_rt.fuzzer*' \
+		--dpkgopt='path-include=/usr/lib/llvm-*/lib/clang/*/libclang_rt.ubsan*' \
 		--dpkgopt='path-exclude=/usr/src/rustc-*' \
 		--dpkgopt='path-include=/usr/src/rustc-*/library/*' \
 		--customize-hook="$VBW_SRC/scripts/buildroot-hook.sh \"\$1\"" \

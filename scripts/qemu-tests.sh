@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Usage: called by scripts/check-qemu.sh in a build folder of QEMU, with the names of the files that the
-# series touches there on standard input
+# series touches there on standard input, and with the option that the build was made with
 #
 # Runs QEMU's own tests of what the series changes: all qtests of virtio-blk, unit tests of the block
 # layer, and those iotests that the series adds or changes, next to those in scripts/qemu-iotests.list.
@@ -22,18 +22,34 @@ export QTEST_QEMU_STORAGE_DAEMON_BINARY=$build/storage-daemon/qemu-storage-daemo
 mkdir -p qemu-bundle/usr/share
 ln -sfn /usr/share/qemu /usr/share/seabios qemu-bundle/usr/share/
 
+# The sanitizers write into files: what programs print is not seen by everybody who starts them. What
+# is in memory when a program ends is not looked at, see Documentation/build.rst.
+patience=1
+reports=$(mktemp -d)
+if [ "${1-}" = --sanitize ]; then
+	patience=4
+	export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:log_path=$reports/asan
+	export UBSAN_OPTIONS=print_stacktrace=1:log_path=$reports/ubsan
+fi
+
 # run NAME CMD…: a program that ends badly, or that runs nothing at all, is a failed test. Its output
 # goes by way of a file: a pipe would wait for whatever a failed test leaves running.
 output=$(mktemp)
-trap 'rm -f "$output"' EXIT
+trap 'rm -rf "$output" "$reports"' EXIT
 run() {
-	local name=$1 status=0
+	local name=$1 status=0 report
 	shift
-	timeout 300 "$@" >"$output" 2>&1 </dev/null || status=$?
+	timeout $((300 * patience)) "$@" >"$output" 2>&1 </dev/null || status=$?
 	cat "$output"
 	if [ "$status" -ne 0 ] || ! grep -q '^ok' "$output"; then
 		echo "not ok $name (status $status)"
 	fi
+	for report in "$reports"/*; do
+		[ -e "$report" ] || continue
+		echo "not ok $name: $(basename "${report%.*}")"
+		sed 's/^/# /' "$report"
+		rm "$report"
+	done
 }
 
 # Each qtest on its own: one that crashes ends the program that runs it.

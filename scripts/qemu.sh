@@ -1,14 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/qemu.sh [--source | --tests [--unpatched] CMD…]
+# Usage: scripts/qemu.sh [--source | --tests [--unpatched | --sanitize] CMD… | --fuzz CMD…]
 #
 # Makes sure that QEMU with qemu-patches/series is built and prints the folder that holds
 # qemu-system-x86_64, qemu-img, qemu-io and qemu-storage-daemon. With --source nothing is built, and
 # the folder that it prints holds the unpatched source. With --tests QEMU's own test programs are
 # built as well and CMD runs in the build folder, which nobody else can change in the meantime, with
 # the names of the files that the series touches on standard input. --unpatched does that with a build
-# without the series, to compare with.
+# without the series, to compare with, --sanitize with one that has AddressSanitizer and
+# UndefinedBehaviorSanitizer, and --fuzz with QEMU's fuzz targets, which have both, too.
 #
 # There is one work tree for each source, set of compilers and configuration. A change to a patch
 # changes only the files in it that come out different, so that ninja rebuilds what depends on
@@ -31,10 +32,10 @@ DEVICES=$VBW_SRC/scripts/qemu-devices.mak
 DEVICES_IN_TREE=configs/devices/x86_64-softmmu/vbw.mak
 PROGRAMS=(qemu-system-x86_64 qemu-img qemu-io storage-daemon/qemu-storage-daemon)
 # Counts the instructions that a guest executes.
-PROGRAMS+=(tests/tcg/plugins/libinsn.so)
+PLUGINS=(tests/tcg/plugins/libinsn.so)
 
 TESTS=(
-	qemu-nbd tests/qtest/qos-test
+	"${PROGRAMS[@]}" qemu-nbd tests/qtest/qos-test
 	tests/unit/test-{bdrv-drain,bdrv-graph-mod,block-backend,block-iothread,throttle}
 )
 
@@ -44,10 +45,14 @@ CONFIGURE=(
 	--enable-tcg --enable-kvm --enable-plugins
 	--enable-linux-aio --enable-linux-io-uring
 	--enable-vhost-user --enable-vhost-user-blk-server
-	--enable-tools --enable-fdt=system
+	--enable-tools --enable-fdt=system --enable-nettle
 	--firmwarepath=/usr/share/qemu:/usr/share/seabios
 	--enable-werror --disable-debug-info --disable-docs --disable-install-blobs
 )
+
+SANITIZE=(--enable-asan --enable-ubsan)
+# The fuzzer is part of clang.
+FUZZ=(--cc=clang-19 --cxx=clang++-19 --enable-fuzzing)
 
 # The names in qemu-patches/series, none if the file is not there.
 series() { [ ! -e "$SERIES" ] || sed 's/#.*//; s/[[:space:]]//g; /^$/d' "$SERIES"; }
@@ -140,8 +145,8 @@ build_in_tree() {
 
 make_qemu() {
 	local held
-	build_in_tree "$PART_LOG" "${PROGRAMS[@]}"
-	(cd "$work/build" && cp --reflink=auto "${PROGRAMS[@]}" "$1")
+	build_in_tree "$PART_LOG" "${PROGRAMS[@]}" "${PLUGINS[@]}"
+	(cd "$work/build" && cp --reflink=auto "${PROGRAMS[@]}" "${PLUGINS[@]}" "$1")
 	unlock "$held"
 }
 
@@ -152,29 +157,46 @@ if [ "${1-}" = --source ]; then
 	exit 0
 fi
 
-tests=
-if [ "${1-}" = --tests ]; then
-	tests=true
-	shift
-fi
+# What to build in the work tree for CMD: nothing, if there is none.
+targets=()
+log=$VBW_LOG/qemu-tests
 variant=()
-if [ "$tests${1-}" = true--unpatched ]; then
-	SERIES=/dev/null
-	variant=(unpatched)
+case ${1-} in
+--tests)
+	targets=("${TESTS[@]}")
 	shift
-fi
+	case ${1-} in
+	--unpatched)
+		SERIES=/dev/null
+		variant=(unpatched)
+		shift
+		;;
+	--sanitize)
+		CONFIGURE+=("${SANITIZE[@]}")
+		log=$VBW_LOG/qemu-tests-sanitized
+		shift
+		;;
+	esac
+	;;
+--fuzz)
+	targets=(qemu-fuzz-x86_64)
+	CONFIGURE+=("${SANITIZE[@]}" "${FUZZ[@]}")
+	log=$VBW_LOG/qemu-fuzz
+	shift
+	;;
+esac
 work=$VBW_CACHE/qemu-work/$(key "$PART" "$(tools build.list qemu.list)" "${CONFIGURE[*]}" "$(digest "$DEVICES")" "${variant[@]}")
 mapfile -t patches < <(series)
 for name in "${patches[@]}"; do
 	[ -e "$PATCHES/$name" ] || die "qemu-patches/series names $name, which is not there"
 done
-if [ -n "$tests" ]; then
-	build_in_tree "$VBW_LOG/qemu-tests" "${PROGRAMS[@]}" "${TESTS[@]}"
+if [ ${#targets[@]} -gt 0 ]; then
+	build_in_tree "$log" "${targets[@]}"
 	cd "$work/build"
 	exec "$@" <"$work/touched"
 fi
-part qemu "$(key "$work" "${PROGRAMS[*]}" "${patches[*]}" "$(digest "${patches[@]/#/$PATCHES/}")")" make_qemu
+part qemu "$(key "$work" "${PROGRAMS[*]} ${PLUGINS[*]}" "${patches[*]}" "$(digest "${patches[@]/#/$PATCHES/}")")" make_qemu
 prune qemu-source 1
-prune qemu-work 4
+prune qemu-work 6
 prune qemu 4
 echo "$PART"

@@ -84,9 +84,13 @@ def boot(env: Env, folder: Path, request: pytest.FixtureRequest) -> Callable[...
     """Start machines; when the test has run they are ended and their logs checked."""
     vms = request.node.stash.setdefault(VMS, [])
 
-    def start(config: Config, driver: str | None = OURS, params: str = "") -> VM:
+    def start(config: Config, driver: str | None = OURS, params: str = "",
+              incoming: bool = False) -> VM:
+        """With incoming, the guest comes from another machine and brings its driver."""
         vm = VM(env, config, folder / f"vm{len(vms)}")
         vms.append(vm)
+        if incoming:
+            return vm.launch()
         vm.start()
         if driver:
             vm.load(driver, params)

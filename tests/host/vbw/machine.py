@@ -71,6 +71,7 @@ class Config:
     """A machine, before it is started."""
 
     disks: list[Disk] = field(default_factory=list)
+    # One of MACHINES, or any type that QEMU knows.
     machine: str = "q35"
     cpus: int = 2
     memory_mb: int = 512
@@ -148,7 +149,7 @@ def command_line(env: Env, config: Config, initrd: Path, files: "Files | None") 
         str(folder / "qemu-system-x86_64"),
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-L", "/usr/share/qemu", "-L", "/usr/share/seabios",
-        "-machine", MACHINES[config.machine],
+        "-machine", MACHINES.get(config.machine, config.machine),
         "-accel", accel,
         "-cpu", "host" if env.accel == "kvm" else "qemu64",
         "-smp", str(config.cpus),

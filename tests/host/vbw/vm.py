@@ -42,6 +42,16 @@ class VM:
 
     def start(self) -> "VM":
         """Start QEMU and wait until the guest's init takes commands."""
+        self.launch()
+        try:
+            self.guest.wait_ready(self.config.start_seconds)
+        except GuestError as error:
+            self._did_not_start(error)
+        self.boot_seconds = time.monotonic() - self.started_at
+        return self
+
+    def launch(self) -> "VM":
+        """Start QEMU alone, for a guest that is there already or is yet to come."""
         monitor, monitor_theirs = socket.socketpair()
         agent, agent_theirs = socket.socketpair()
         files = Files(
@@ -67,12 +77,13 @@ class VM:
         self.monitor = Monitor(monitor, self.folder / "qmp.log")
         try:
             self.monitor.connect()
-            self.guest.wait_ready(self.config.start_seconds)
         except Exception as error:
-            self.kill()
-            raise GuestError(f"the guest did not start: {error}\n{self._last_words()}") from None
-        self.boot_seconds = time.monotonic() - self.started_at
+            self._did_not_start(error)
         return self
+
+    def _did_not_start(self, error: Exception) -> None:
+        self.kill()
+        raise GuestError(f"the guest did not start: {error}\n{self._last_words()}") from None
 
     def _left(self) -> float:
         return max(0.0, self.started_at + self.config.deadline * self.env.patience

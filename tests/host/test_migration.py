@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A guest moves to another QEMU, and its disk's mode with it.
+
+It goes by way of a file: one QEMU has ended when the other one starts. The names of
+all parts of the state are in that file, so it tells whether the mode was sent.
+"""
+
+import dataclasses
+import mmap
+import subprocess
+
+import pytest
+from qemu.qmp import ExecuteError
+
+from test_durability import tracer
+from test_errors import write_and_verify
+from test_flushes import flushes_of
+from test_reset import until
+from test_switch import MODES, expect, has_set_wce, set_mode
+from vbw.machine import Config, Disk, file_node
+from vbw.vm import OURS, STOCK
+
+OLD, NEW = "pc-q35-10.0", "pc-q35-10.0-wce"
+STATUS = "/sys/block/vda/cache_type_status"
+FSYNC = "vbwtool write /dev/vda 0 4096 1 && vbwtool fsync /dev/vda"
+SECOND = 1000
+
+
+def guest_mode(vm):
+    """The mode as the guest sees it, whichever driver it has."""
+    mode, cache = vm.guest("cat /sys/block/vda/cache_type /sys/block/vda/queue/write_cache").split("\n")
+    assert mode == cache
+    return mode
+
+
+def migrated(vm):
+    """Wait for the end of a migration, and return what QEMU knows about it."""
+    ended = ("completed", "failed")
+    until(lambda: vm.qmp("query-migrate").get("status") in ended, "the migration does not end")
+    info = vm.qmp("query-migrate")
+    assert info["status"] == "completed", info
+    return info
+
+
+class Journey:
+    """The way of one guest through several machines."""
+
+    def __init__(self, boot, state):
+        self.boot = boot
+        self.state = state
+
+    def send(self, vm):
+        """Send the guest off; returns how long, in ms, it stood still for that."""
+        vm.qmp("migrate", uri=f"file:{self.state}")
+        downtime = migrated(vm)["downtime"]
+        vm.kill()
+        return downtime
+
+    def receive(self, config):
+        """Start a machine that the guest comes to."""
+        config = dataclasses.replace(config, extra=["-incoming", "defer"])
+        vm = self.boot(config, incoming=True)
+        vm.qmp("migrate-incoming", uri=f"file:{self.state}")
+        migrated(vm)
+        vm.guest.resync()
+        return vm
+
+    def mode_was_sent(self):
+        """Whether the state that was sent last has the mode in it."""
+        with self.state.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            return data.find(b"virtio-blk/wce") >= 0
+
+
+@pytest.fixture
+def journey(boot, folder):
+    state = folder / "state"
+    yield Journey(boot, state)
+    state.unlink(missing_ok=True)
+
+
+WAYS = {
+    # machine type, whether it is the stock QEMU: first, then there, then back
+    "stock-and-patched": (OLD, (True, False, True)),
+    "patched-and-stock": (OLD, (False, True, False)),
+    "old-type": (OLD, (False, False, False)),
+    "new-type": (NEW, (False, False, False)),
+}
+
+
+@pytest.mark.parametrize("machine, stock", WAYS.values(), ids=WAYS.keys())
+def test_there_and_back(journey, boot, disk, machine, stock):
+    """What the device was started with needs no word in the state, so any QEMU takes it."""
+    config = Config(machine=machine, disks=[disk()])
+    vm = boot(dataclasses.replace(config, stock_qemu=stock[0]))
+    assert has_set_wce(vm) == (machine == NEW)
+    for seed, stock_qemu in enumerate(stock[1:], 1):
+        assert (guest_mode(vm), vm.host_mode()) == ("write back", "write back")
+        assert vm.guest(f"vbwtool write /dev/vda 0 65536 {seed}") == "OK"
+        journey.send(vm)
+        assert not journey.mode_was_sent()
+        vm = journey.receive(dataclasses.replace(config, stock_qemu=stock_qemu))
+        assert (guest_mode(vm), vm.host_mode()) == ("write back", "write back")
+        assert vm.guest(f"vbwtool verify /dev/vda 0 65536 {seed}") == "OK"
+        assert flushes_of(vm, FSYNC) == 1
+    for mode in MODES:
+        assert set_mode(vm, mode) == "OK"
+        expect(vm, mode, f"ok {mode}")
+        write_and_verify(vm, 65536, 3)
+
+
+DISKS = {
+    # driver, stock QEMU, properties, the mode that the guest chooses
+    "set-wce": (OURS, False, {}, "write through"),
+    "config-wce": (STOCK, False, {"set-wce": False}, "write through"),
+    "started-in-write-through": (OURS, False, {"write-cache": "off"}, "write back"),
+    "stock": (STOCK, True, {}, "write through"),
+}
+
+
+@pytest.mark.parametrize("driver, stock, props, mode", DISKS.values(), ids=DISKS.keys())
+def test_mode_goes_with_the_guest(journey, boot, disk, driver, stock, props, mode):
+    """The stock pair is here to show what happens to a guest whose mode does not."""
+    config = Config(machine=OLD if stock else NEW, disks=[disk(**props)], stock_qemu=stock)
+    vm = boot(config, driver=driver)
+    assert set_mode(vm, mode) == "OK"
+    assert (guest_mode(vm), vm.host_mode()) == (mode, mode)
+    journey.send(vm)
+    assert journey.mode_was_sent() != stock
+
+    vm = journey.receive(config)
+    assert guest_mode(vm) == mode
+    assert vm.host_mode() == ("write back" if stock else mode)
+    assert flushes_of(vm, FSYNC) == (mode == "write back"), "the guest goes by its mode"
+
+
+def test_stock_does_not_take_a_mode(journey, boot, disk):
+    """Who moves a guest of a new machine type to a QEMU that lacks it is told so."""
+    config = Config(machine=NEW, disks=[disk()])
+    vm = boot(config)
+    assert set_mode(vm, "write through") == "OK"
+    journey.send(vm)
+    # What becomes of a state with the mode in a machine of the old type
+    vm = boot(dataclasses.replace(config, machine=OLD, stock_qemu=True,
+                                  extra=["-incoming", "defer"]), incoming=True)
+    with pytest.raises((ExecuteError, EOFError, AssertionError)):
+        vm.qmp("migrate-incoming", uri=f"file:{journey.state}")
+        migrated(vm)
+    vm.kill()
+
+
+FLUSHES = {
+    # what strace does to the flush, the guest's answer, the mode afterwards
+    "works": ("", "OK", "write through"),
+    "fails": (":error=EIO", "EIO", "write back"),
+}
+
+
+@pytest.mark.parametrize("fault, answer, mode", FLUSHES.values(), ids=FLUSHES.keys())
+def test_switch_under_way(journey, boot, env, disk, folder, fault, answer, mode):
+    """The guest stops in the middle of the flush; whoever waits gets the answer afterwards."""
+    delay = 8 * env.patience
+    slow = tracer(folder / "strace") + [
+        "-e", f"inject=fdatasync:delay_enter={delay}s:when=1{fault}"]
+    config = Config(machine=NEW, disks=[disk()])
+    vm = boot(dataclasses.replace(config, wrapper=slow))
+    assert vm.guest("vbwtool write /dev/vda 0 65536 1") == "OK"
+    writer = vm.guest.start("vbwtool set /sys/block/vda/cache_type 'write through'")
+    assert vm.guest(f"vbwtool wait {STATUS} 'pending write through' 10") == "OK"
+    # All that keeps it that long is the flush
+    assert journey.send(vm) > SECOND
+    assert journey.mode_was_sent() == (mode == "write through")
+
+    vm = journey.receive(config)
+    writer.guest = vm.guest
+    assert writer.wait(20).text == answer
+    expect(vm, mode, f"ok {mode}" if answer == "OK" else f"error write through {answer}")
+    assert vm.guest("vbwtool verify /dev/vda 0 65536 1") == "OK"
+    for mode in MODES:
+        assert set_mode(vm, mode) == "OK"
+        expect(vm, mode, f"ok {mode}")
+
+
+@pytest.mark.parametrize("stock", [False, True], ids=["patched", "stock"])
+def test_snapshot(boot, env, folder, stock):
+    """A snapshot has the mode of its time, and not the one of now."""
+    image = folder / "disk.qcow2"
+    subprocess.run([env.qemu / "qemu-img", "create", "-q", "-f", "qcow2", image, "64M"], check=True)
+    node = {"driver": "qcow2", "file": file_node(image)}
+    vm = boot(Config(machine=OLD if stock else NEW, disks=[Disk(node)], stock_qemu=stock))
+
+    def hmp(command):
+        answer = vm.qmp("human-monitor-command", **{"command-line": command})
+        assert not answer.strip(), answer
+
+    for name, mode in (("through", "write through"), ("back", "write back")):
+        assert set_mode(vm, mode) == "OK"
+        hmp(f"savevm {name}")
+    for name, mode in (("through", "write through"), ("back", "write back"),
+                       ("through", "write through")):
+        hmp(f"loadvm {name}")
+        vm.guest.resync()
+        assert guest_mode(vm) == mode
+        assert vm.host_mode() == ("write back" if stock else mode)
+    image.unlink()
