@@ -10,27 +10,27 @@ import mmap
 import subprocess
 
 import pytest
-from qemu.qmp import ExecuteError
+from qemu.qmp import QMPError
 
 from test_durability import tracer
 from test_errors import write_and_verify
 from test_flushes import flushes_of
 from test_reset import until
 from test_switch import MODES, expect, has_set_wce, set_mode
-from vbw.machine import Config, Disk, file_node
+from vbw.machine import Config, Disk, file_node, raw_node
 from vbw.vm import OURS, STOCK
 
-OLD, NEW = "pc-q35-10.0", "pc-q35-10.0-wce"
+# Our QEMU is built with few devices, the stock one with all: hence what both have.
+OPTIONS = "hpet=off,vmport=off"
+OLD, NEW = (f"pc-q35-10.0{new},{OPTIONS}" for new in ("", "-wce"))
 STATUS = "/sys/block/vda/cache_type_status"
 FSYNC = "vbwtool write /dev/vda 0 4096 1 && vbwtool fsync /dev/vda"
 SECOND = 1000
 
 
 def guest_mode(vm):
-    """The mode as the guest sees it, whichever driver it has."""
-    mode, cache = vm.guest("cat /sys/block/vda/cache_type /sys/block/vda/queue/write_cache").split("\n")
-    assert mode == cache
-    return mode
+    """The mode that the guest goes by. The kernel's own driver reads cache_type from the device."""
+    return vm.guest("cat /sys/block/vda/queue/write_cache")
 
 
 def migrated(vm):
@@ -133,18 +133,19 @@ def test_mode_goes_with_the_guest(journey, boot, disk, driver, stock, props, mod
     assert flushes_of(vm, FSYNC) == (mode == "write back"), "the guest goes by its mode"
 
 
-def test_stock_does_not_take_a_mode(journey, boot, disk):
-    """Who moves a guest of a new machine type to a QEMU that lacks it is told so."""
+def test_stock_does_not_take_a_new_guest(journey, boot, disk):
+    """QEMU tells the types apart before it comes to what it could not understand."""
     config = Config(machine=NEW, disks=[disk()])
     vm = boot(config)
     assert set_mode(vm, "write through") == "OK"
     journey.send(vm)
-    # What becomes of a state with the mode in a machine of the old type
     vm = boot(dataclasses.replace(config, machine=OLD, stock_qemu=True,
                                   extra=["-incoming", "defer"]), incoming=True)
-    with pytest.raises((ExecuteError, EOFError, AssertionError)):
+    with pytest.raises(QMPError):
         vm.qmp("migrate-incoming", uri=f"file:{journey.state}")
         migrated(vm)
+    assert vm.process.wait(10) == 1
+    assert "Machine type received is 'pc-q35-10.0-wce'" in (vm.folder / "qemu.log").read_text()
     vm.kill()
 
 
@@ -156,12 +157,14 @@ FLUSHES = {
 
 
 @pytest.mark.parametrize("fault, answer, mode", FLUSHES.values(), ids=FLUSHES.keys())
-def test_switch_under_way(journey, boot, env, disk, folder, fault, answer, mode):
+def test_switch_under_way(journey, boot, env, image, folder, fault, answer, mode):
     """The guest stops in the middle of the flush; whoever waits gets the answer afterwards."""
     delay = 8 * env.patience
     slow = tracer(folder / "strace") + [
         "-e", f"inject=fdatasync:delay_enter={delay}s:when=1{fault}"]
-    config = Config(machine=NEW, disks=[disk()])
+    # Without the host's page cache, which QEMU does not trust any more after a failed flush
+    node = raw_node(file_node(image, cache={"direct": True}))
+    config = Config(machine=NEW, disks=[Disk(node)])
     vm = boot(dataclasses.replace(config, wrapper=slow))
     assert vm.guest("vbwtool write /dev/vda 0 65536 1") == "OK"
     writer = vm.guest.start("vbwtool set /sys/block/vda/cache_type 'write through'")
