@@ -2,6 +2,12 @@
 
 //! Messages that somebody else can provoke, and that so must not flood the kernel's log.
 //!
+//! ```ignore
+//! if self.complaints.allows() {
+//!     dev_err!(dev, "zone at sector {} is none\n", sector);
+//! }
+//! ```
+//!
 //! C header: [`include/linux/ratelimit.h`](srctree/include/linux/ratelimit.h)
 
 use crate::bindings;

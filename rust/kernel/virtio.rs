@@ -5,6 +5,31 @@
 //! A driver implements [`Driver`] and registers it through [`Adapter`]. It talks to its device by
 //! the [configuration space](config) and by [virtqueues](queue).
 //!
+//! ```ignore
+//! struct MyDriver;
+//!
+//! virtio_device_table!(IDS, [virtio::DeviceId::from_type(blk::DEVICE_ID)]);
+//!
+//! impl virtio::Driver for MyDriver {
+//!     type Data<'bound> = MyData<'bound>;
+//!
+//!     const ID_TABLE: virtio::IdTable = &IDS;
+//!     const FEATURES: &'static [u32] = &[feature::FLUSH];
+//!     const FEATURES_LEGACY: &'static [u32] = Self::FEATURES;
+//!
+//!     fn probe<'bound>(
+//!         dev: &'bound Device<device::Core<'_>>,
+//!     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+//!         MyData::new(dev)
+//!     }
+//!
+//!     fn unbind<'bound>(_: &'bound Device<device::Core<'_>>, data: Pin<&Self::Data<'bound>>) {
+//!         data.end_all_use();
+//!     }
+//!     // …
+//! }
+//! ```
+//!
 //! C header: [`include/linux/virtio.h`](srctree/include/linux/virtio.h)
 
 pub mod blk;

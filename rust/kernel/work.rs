@@ -2,6 +2,12 @@
 
 //! The end of a work item, and its pauses.
 //!
+//! ```ignore
+//! work::disable_sync::<_, 0>(&data);
+//! // Nothing runs and nothing is queued here.
+//! work::enable::<_, 0>(&data);
+//! ```
+//!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
 use kernel::{

@@ -2,6 +2,12 @@
 
 //! Requests that are passed on, or ended, several at a time.
 //!
+//! ```ignore
+//! while let Some(rq) = requests.pop() {
+//!     if fits(&rq) { ready.push(rq) } else { refused.push(rq) }
+//! }
+//! ```
+//!
 //! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)
 
 use super::{

@@ -2,6 +2,14 @@
 
 //! Disks.
 //!
+//! ```ignore
+//! let disk = Arc::new(Disk::new(tags, limits, c"vda", numbers, data)?, GFP_KERNEL)?;
+//! disk.set_capacity(sectors);
+//! disk.add(dev.as_ref(), &ATTRIBUTES)?;
+//! // It has users now. They may be told of other limits at any time:
+//! disk.update_limits(|limits| limits.set_write_cache(true))?;
+//! ```
+//!
 //! C header: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
 
 use super::{

@@ -2,6 +2,12 @@
 
 //! Limits of a disk's queue.
 //!
+//! ```ignore
+//! let mut limits = Limits::default();
+//! limits.set_logical_block_size(4096);
+//! limits.set_segments(126, u32::MAX);
+//! ```
+//!
 //! C header: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
 
 use super::zoned::ZonedLimits;

@@ -2,6 +2,14 @@
 
 //! The multi-queue interface to drivers.
 //!
+//! A driver implements [`Operations`] for whatever its disks share, makes a [`TagSet`], and with that
+//! its [disks](super::disk):
+//!
+//! ```ignore
+//! let counts = QueueCounts { interrupt: 2, poll: 0 };
+//! let tags = Arc::pin_init(TagSet::<MyDisk>::new(dev.as_ref(), counts, 128), GFP_KERNEL)?;
+//! ```
+//!
 //! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)
 
 use super::{

@@ -2,6 +2,13 @@
 
 //! Numbers of block devices.
 //!
+//! ```ignore
+//! let major = Major::register(c"virtblk")?;
+//! // Each is free again when it is dropped.
+//! let index = Index::alloc(0..=25)?;
+//! let numbers = Numbers { major: major.number(), first_minor: index.get() * 16, minors: 16 };
+//! ```
+//!
 //! C headers: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h),
 //! [`include/linux/idr.h`](srctree/include/linux/idr.h)
 

@@ -2,6 +2,13 @@
 
 //! Requests of the block layer.
 //!
+//! ```ignore
+//! match rq.op() {
+//!     Op::Read => read(rq.sector(), rq.len()),
+//!     _ => rq.end(Status::NOTSUPP),
+//! }
+//! ```
+//!
 //! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)
 
 use super::mq::Operations;

@@ -2,6 +2,11 @@
 
 //! Sizes as people say them.
 //!
+//! ```ignore
+//! let size = Size { blocks: 2_097_152, block_size: 512 };
+//! pr_info!("{size}\n"); // 1.07 GB/1.00 GiB
+//! ```
+//!
 //! C header: [`include/linux/string_helpers.h`](srctree/include/linux/string_helpers.h)
 
 use crate::bindings;

@@ -2,6 +2,14 @@
 
 //! Zoned disks.
 //!
+//! ```ignore
+//! while !report.is_full() && sector < report.capacity() {
+//!     let zone = ask_the_device(sector)?;
+//!     report.add(zone)?;
+//!     sector += zone.len;
+//! }
+//! ```
+//!
 //! C headers: [`include/uapi/linux/blkzoned.h`](srctree/include/uapi/linux/blkzoned.h) and
 //! [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
 

@@ -6,6 +6,13 @@
 //! scatterlist of the data, and the status byte that the device writes last, section 5.2.6 of the
 //! virtio specification. It lies in the private area of the request, so that nothing is allocated
 //! for a request of few segments.
+//!
+//! ```ignore
+//! rq.map(Header::new(endian, request::OUT, rq.ioprio(), rq.sector()))?;
+//! // … the device has answered:
+//! let status = rq.device_status();
+//! rq.unmap();
+//! ```
 
 use super::queue::Buffer;
 use crate::{

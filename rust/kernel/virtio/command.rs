@@ -5,6 +5,13 @@
 //! A [`Command`] goes to the virtqueue by itself, past the block layer. A device that never answers
 //! one thus holds up nothing but those who wait for the answer: a block request that stays in
 //! flight would stop whatever freezes the queue, removal of the disk included.
+//!
+//! ```ignore
+//! let command = Command::new(header, &[1], 0, Purpose::Cache)?;
+//! ring.add_right(command).map_err(|(_, err)| err)?;
+//! // Later, when `pop()` has given it back:
+//! let status = command.device_status();
+//! ```
 
 use super::{chain::NO_STATUS, queue::Buffer};
 use crate::bindings;

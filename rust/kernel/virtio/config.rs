@@ -2,6 +2,12 @@
 
 //! The device configuration space, section 2.5 of the virtio specification.
 //!
+//! ```ignore
+//! let sectors: u64 = dev.read(config::CAPACITY)?;
+//! // `None` unless the feature was negotiated.
+//! let queues: Option<u16> = dev.read_if(feature::MQ, config::NUM_QUEUES)?;
+//! ```
+//!
 //! C header: [`include/linux/virtio_config.h`](srctree/include/linux/virtio_config.h)
 
 use super::{Device, Endian};

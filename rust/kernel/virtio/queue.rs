@@ -9,6 +9,24 @@
 //! A driver has its [`Queues`] in an object that it shares with its other parts and that
 //! implements [`Handler`]. [`Running::start`] connects it with the device.
 //!
+//! ```ignore
+//! let rcu = rcu::read_lock();
+//! let mut ring = queue.lock();
+//! ring.add_left(request).map_err(|(request, err)| refuse(request, err))?;
+//! let kick = ring.prepare_kick(&rcu);
+//! drop(ring);
+//! kick.notify();
+//! ```
+//!
+//! and in [`Handler::used`], which an interrupt calls:
+//!
+//! ```ignore
+//! let mut ring = queue.lock();
+//! while let Some(Either::Left(request)) = ring.pop() {
+//!     request.complete();
+//! }
+//! ```
+//!
 //! C header: [`include/linux/virtio.h`](srctree/include/linux/virtio.h)
 
 mod running;
