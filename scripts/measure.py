@@ -2,15 +2,18 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the driver costs beside the kernel's own; see measure.sh."""
 
+import html
+import json
 import lzma
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "host"))
 
@@ -44,24 +47,44 @@ def machine(disks: int = 1, props: dict[str, object] | None = None, **config: ob
             vm.kill()
 
 
+# What was measured: for each table its title, its columns and its rows.
+TABLES: list[dict[str, Any]] = []
+
+
 def row(*cells: object) -> None:
     """A line of a table."""
+    TABLES[-1]["rows"].append(cells)
+    line(*cells)
+
+
+def say(text: str) -> None:
+    """What is going on, for who waits for it."""
+    print(f"  … {text}", file=sys.stderr, flush=True)
+
+
+def line(*cells: object) -> None:
+    """Print a line of a table."""
     print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
 
 
 def head(*cells: str) -> None:
-    """The head of a table."""
-    row(*cells)
-    row(*["---"] * len(cells))
+    """The head of a new table."""
+    TABLES.append({"title": cells[0], "columns": cells[1:], "rows": [], "runs": {}})
+    line(*cells)
+    line(*["---"] * len(cells))
+
+
+def spread(runs: Iterable[list[float]]) -> str:
+    """How far the runs are apart, in parts of their median, where that is most."""
+    return f"{max((max(values) - min(values)) / max(1, statistics.median(values)) for values in runs):.1%}"
 
 
 def compare(what: str, measured: dict[str, list[float]], digits: int = 0) -> None:
     """Both medians, the ratio of the two, and how far the runs are apart."""
     stock, ours = (statistics.median(measured[driver]) for driver in DRIVERS)
-    spread = max((max(values) - min(values)) / max(1, statistics.median(values))
-                 for values in measured.values())
+    TABLES[-1]["runs"][what] = measured
     row(what, f"{stock:,.{digits}f}", f"{ours:,.{digits}f}",
-        f"{ours / stock:.2f}" if stock else "-", f"{spread:.1%}")
+        f"{ours / stock:.2f}" if stock else "-", spread(measured.values()))
 
 
 def size() -> None:
@@ -83,6 +106,39 @@ def size() -> None:
         row(name, stock_bytes, ours_bytes, f"{ours_bytes / max(1, stock_bytes):.2f}")
 
 
+def source() -> None:
+    """What is unsafe, and what of the kernel's own driver has a test here."""
+    parts = {"driver": "drivers", "layer": "rust"}
+    texts = {part: [re.sub(r"//.*", "", path.read_text()) for path in (ENV.src / folder).rglob("*.rs")]
+             for part, folder in parts.items()}
+    blocks = {part: [block for text in those for block in unsafe_blocks(text)]
+              for part, those in texts.items()}
+    head("of the source", *parts)
+    row("unsafe blocks", *(len(blocks[part]) for part in parts))
+    row("lines of the longest of them", *(max(map(len, blocks[part]), default=0) for part in parts))
+    row("unsafe functions, traits and their implementations",
+        *(sum(len(re.findall(r"\bunsafe (?:fn|trait|impl|extern)", text)) for text in texts[part])
+          for part in parts))
+    row("lines with code", *(sum(1 for text in texts[part] for code in text.splitlines() if code.strip())
+                             for part in parts))
+    # A row of a table begins with words in its first two columns.
+    rows = re.findall(r"^(?! )(\S.{34}) {2}(\S.{42}) {2}(.*)$",
+                      (ENV.src / "Documentation/parity.rst").read_text(), re.M)
+    rows = [cells for cells in rows if not cells[0].startswith(("===", "what "))]
+    head("rows of Documentation/parity.rst", "all", "with a test")
+    row("", len(rows), sum(1 for cells in rows if re.search(r"\.(sh|py|rs)", cells[2])))
+
+
+def unsafe_blocks(text: str) -> Iterator[list[str]]:
+    """Each unsafe block of a source without comments, as its lines with code."""
+    for match in re.finditer(r"\bunsafe \{", text):
+        depth, end = 1, match.end()
+        while depth:
+            depth += {"{": 1, "}": -1}.get(text[end], 0)
+            end += 1
+        yield [code for code in text[match.start():end].splitlines() if code.strip()]
+
+
 LOADS = {
     "read, depth 1": "--ioengine=psync --rw=randread",
     "write, depth 1": "--ioengine=psync --rw=randwrite",
@@ -98,8 +154,9 @@ def instructions() -> None:
     head("guest instructions for a request of 4 KiB", STOCK, OURS, "ratio", "spread")
     for what, options in LOADS.items():
         measured: dict[str, list[float]] = {driver: [] for driver in DRIVERS}
-        for _ in range(RUNS):
+        for run in range(RUNS):
             for driver in DRIVERS:
+                say(f"instructions, run {run + 1} of {RUNS}: {what}, {driver}")
                 counts = [executed(driver, options, number) for number in (1000, 11000)]
                 measured[driver].append((counts[1] - counts[0]) / 10000)
         compare(what, measured)
@@ -124,8 +181,9 @@ def memory() -> None:
     taken: dict[int, dict[str, list[float]]] = {}
     for queues in (1, 2):
         taken[queues] = {driver: [] for driver in DRIVERS}
-        for _ in range(RUNS):
+        for run in range(RUNS):
             for driver in DRIVERS:
+                say(f"memory, run {run + 1} of {RUNS}: {queues} queues, {driver}")
                 with machine(disks, {"num-queues": queues}, cpus=2) as vm:
                     before = free(vm)
                     vm.load(driver)
@@ -140,6 +198,62 @@ def free(vm: VM) -> int:
     """KiB that nothing uses once caches are dropped."""
     return int(vm.guest("sync; echo 3 > /proc/sys/vm/drop_caches; usleep 500000; "
                         "echo 3 > /proc/sys/vm/drop_caches; awk '/MemFree/ { print $2 }' /proc/meminfo"))
+
+
+# Who is compared: with the patched QEMU and with one that a distribution has.
+Side = tuple[str, str]
+SIDES: list[Side] = [(driver, qemu) for qemu in ("patched", "stock") for driver in DRIVERS]
+TURNS = 5
+WRITE_THROUGH = "write, depth 1, write through"
+SPEED_LOADS = {
+    **LOADS,
+    "write, depth 32": "--ioengine=libaio --rw=randwrite --iodepth=32",
+    "read 128 KiB, depth 8": "--ioengine=libaio --rw=read --iodepth=8 --bs=128k",
+    "write and fsync": "--ioengine=psync --rw=randwrite --fsync=1",
+    WRITE_THROUGH: LOADS["write, depth 1"],
+}
+
+
+def speed() -> None:
+    """Requests per second, and how long one takes, by fio; sides take turns, a second each."""
+    measured: dict[str, dict[Side, list[tuple[float, float]]]] = {}
+    with ExitStack() as machines:
+        vms = {side: machines.enter_context(
+            machine(props={"num-queues": 2}, stock_qemu=side[1] == "stock", deadline=3600))
+            for side in SIDES}
+        for (driver, _), vm in vms.items():
+            vm.load(driver, "poll_queues=1")
+        for what, options in SPEED_LOADS.items():
+            say(f"speed: {what}")
+            if what == WRITE_THROUGH:
+                for vm in vms.values():
+                    vm.guest("echo 'write through' > /sys/block/vda/cache_type")
+            for _ in range(TURNS):
+                for side, vm in vms.items():
+                    measured.setdefault(what, {}).setdefault(side, []).append(fio_result(vm, options))
+    for index, title in enumerate(("requests per second", "mean latency in µs")):
+        head(title, *(", ".join(side) + " QEMU" for side in SIDES),
+             "driver's ratio, patched QEMU", "QEMU's ratio, virtio_blk", "spread")
+        for what, sides in measured.items():
+            runs = {side: [result[index] for result in results] for side, results in sides.items()}
+            TABLES[-1]["runs"][what] = {", ".join(side): values for side, values in runs.items()}
+            row(what, *(f"{statistics.median(runs[side]):,.0f}" for side in SIDES),
+                f"{ratio(runs[OURS, 'patched'], runs[STOCK, 'patched']):.2f}",
+                f"{ratio(runs[STOCK, 'patched'], runs[STOCK, 'stock']):.2f}", spread(runs.values()))
+
+
+def ratio(ones: list[float], others: list[float]) -> float:
+    """The median of the ratios of turns that followed each other."""
+    return statistics.median(one / other for one, other in zip(ones, others))
+
+
+def fio_result(vm: VM, options: str) -> tuple[float, float]:
+    """Requests per second and their mean latency in microseconds."""
+    vm.guest(f"fio --name=x --filename=/dev/vda --size=32m --bs=4k --direct=1 --norandommap --time_based "
+             f"--runtime=1 {options} --output-format=json --output=/run/fio.json", 60)
+    job = json.loads(vm.guest("cat /run/fio.json"))["jobs"][0]
+    side = max((job["read"], job["write"]), key=lambda side: side["total_ios"])
+    return side["iops"], side["lat_ns"]["mean"] / 1000
 
 
 ROUNDS = 1000
@@ -161,7 +275,8 @@ def cycles() -> None:
             # What is allocated once and for all is, after some rounds.
             vm.guest(script % 20, 300)
             before = slabs(vm), free(vm)
-            for _ in range(ROUNDS // 50):
+            for done in range(0, ROUNDS, 50):
+                say(f"cycles: {what}, {done} of {ROUNDS}")
                 vm.guest(script % 50, 300)
             row(what, ROUNDS, before[0], slabs(vm), before[1], free(vm))
 
@@ -172,10 +287,44 @@ def slabs(vm: VM) -> int:
     return int(vm.guest("awk '/^Slab/ { print $2 }' /proc/meminfo"))
 
 
+def pictures(folder: Path) -> list[Path]:
+    """A picture of each table that compares: how the driver stands to the kernel's own."""
+    made = []
+    for table in TABLES:
+        column = next((index for index, name in enumerate(table["columns"], 1) if "ratio" in name), None)
+        if not table["runs"] or column is None:
+            continue
+        bars = [(str(cells[0]), float(cells[column])) for cells in table["rows"] if cells[column] != "-"]
+        if not bars:
+            continue
+        made.append(folder / (re.sub(r"\W+", "-", table["title"]) + ".svg"))
+        made[-1].write_text(picture(f"{table['title']}: {OURS} / {STOCK}", bars))
+    return made
+
+
+def picture(title: str, bars: list[tuple[str, float]]) -> str:
+    """Bars, and a line at 1, as SVG."""
+    left, wide, high = 230, 400, 26
+    scale = wide / max(1.2, *(value for _, value in bars))
+    bottom = 40 + high * len(bars)
+    parts = []
+    for number, (what, value) in enumerate(bars):
+        top = 36 + high * number
+        parts += [f'<text x="{left - 8}" y="{top + 15}" text-anchor="end">{html.escape(what)}</text>',
+                  f'<rect x="{left}" y="{top}" width="{value * scale:.1f}" height="{high - 6}" fill="#4a7ab5"/>',
+                  f'<text x="{left + value * scale + 5:.1f}" y="{top + 15}">{value:.2f}</text>']
+    one = f"{left + scale:.1f}"
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + wide + 60}" height="{bottom + 8}" '
+            'font-family="sans-serif" font-size="13"><rect width="100%" height="100%" fill="white"/>'
+            f'<text x="8" y="20" font-weight="bold">{html.escape(title)}</text>{"".join(parts)}'
+            f'<line x1="{one}" y1="30" x2="{one}" y2="{bottom}" stroke="black"/></svg>\n')
+
+
 def main() -> None:
     """Measure what is asked for."""
     all_of_it: dict[str, Callable[[], None]] = {
-        "size": size, "instructions": instructions, "memory": memory, "cycles": cycles}
+        "speed": speed, "instructions": instructions, "source": source, "size": size,
+        "memory": memory, "cycles": cycles}
     wanted = sys.argv[1:] or list(all_of_it)
     for name in wanted:
         if name not in all_of_it:
@@ -183,6 +332,12 @@ def main() -> None:
     for name in wanted:
         print()
         all_of_it[name]()
+
+    results = ENV.out / "measured.json"
+    results.write_text(json.dumps({"accel": ENV.accel, "kernel": ENV.release, "tables": TABLES}, indent=1))
+    print()
+    for path in (results, *pictures(ENV.out)):
+        print(path)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
 # Usage: scripts/measure.sh [WHAT…]
 #
 # Measures the driver beside the kernel's own, in the stock kernel, and prints a table for each WHAT:
-# size, instructions, memory, cycles. All of them without any, which takes a quarter of an hour.
-# Takes turns between the drivers, and prints medians. Best on a machine that does nothing else.
+# speed (with a QEMU as it is distributed, too), instructions, source, size, memory, cycles. All of
+# them without any, which takes half an hour. Takes turns between the sides, and prints medians. At the end
+# it names a file of JSON with all runs, and pictures. Best on a machine that does nothing else.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
