@@ -31,8 +31,12 @@ check-guest: ## the tests that boot guests, and what they are tested with
 	@$S/run.sh --root-disk python3 -m pytest -c tests/pytest.ini tests
 
 .PHONY: check-qemu
-check-qemu: ## QEMU's own tests of what the series changes; COMPARE=1: and without it; SANITIZE=1
+check-qemu: ## QEMU's own tests of what the series changes; COMPARE=1: and without it; SANITIZE=1: with ASan, UBSan
 	@$S/check-qemu.sh $(if $(COMPARE),--compare) $(if $(SANITIZE),--sanitize)
+
+.PHONY: fuzz
+fuzz: ## QEMU's fuzz targets of virtio-blk, RUNS=… inputs each
+	@$S/fuzz-qemu.sh $(RUNS)
 
 .PHONY: check-debug
 check-debug: ## the tests that boot guests, on a kernel with KASAN and lockdep

@@ -12,9 +12,10 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 usage_if_asked "$@"
+fetch_qemu
 run_inside "$@"
 
-compare= sanitize=()
+compare='' sanitize=()
 for option in "$@"; do
 	case $option in
 	--compare) compare=true ;;

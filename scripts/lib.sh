@@ -186,6 +186,14 @@ versions() {
 
 in_root() { [ -s /etc/vbw-root ] || [ "${BUILDROOT-}" = none ]; }
 
+# What the root lacks of another release of QEMU, VBW_QEMU_RELEASE, is fetched from outside, where the
+# network is.
+fetch_qemu() {
+	in_root || [ -z "${VBW_QEMU_RELEASE-}" ] || [ -n "${VBW_QEMU_PACKAGE-}" ] ||
+		VBW_QEMU_PACKAGE=$("$VBW_SRC/scripts/qemu-fetch.sh" "$VBW_QEMU_RELEASE")
+	export VBW_QEMU_PACKAGE=${VBW_QEMU_PACKAGE-}
+}
+
 # run_inside "$@": goes on with the calling script inside the build root.
 run_inside() {
 	in_root || exec "$VBW_SRC/scripts/enter.sh" "$VBW_SRC/scripts/$(basename "$0")" "$@"

@@ -9,7 +9,9 @@
 # built as well and CMD runs in the build folder, which nobody else can change in the meantime, with
 # the names of the files that the series touches on standard input. --unpatched does that with a build
 # without the series, to compare with, --sanitize with one that has AddressSanitizer and
-# UndefinedBehaviorSanitizer, and --fuzz with QEMU's fuzz targets, which have both, too.
+# UndefinedBehaviorSanitizer, and --fuzz with QEMU's fuzz targets, which are made in the same tree.
+#
+# VBW_QEMU_RELEASE=10.2 does all that with another release, for which there is qemu-patches/10.2.
 #
 # There is one work tree for each source, set of compilers and configuration. A change to a patch
 # changes only the files in it that come out different, so that ninja rebuilds what depends on
@@ -20,14 +22,18 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 usage_if_asked "$@"
+fetch_qemu
 run_inside "$@"
 
-sources=(/usr/src/qemu/qemu_*.dsc)
-[ -e "${sources[0]}" ] || die "no QEMU source package in /usr/src/qemu; get it there with: apt-get source --download-only qemu"
+package=${VBW_QEMU_PACKAGE:-/usr/src/qemu}
+sources=("$package"/qemu_*.dsc)
+[ -e "${sources[0]}" ] || die "no QEMU source package in $package; get it there with: apt-get source --download-only qemu"
 dsc=${sources[0]}
 
 PATCHES=$VBW_SRC/qemu-patches
 SERIES=$PATCHES/series
+# What another release has instead of patches of the series, and the list of those it does not need.
+OTHERS=$PATCHES/${VBW_QEMU_RELEASE-}
 DEVICES=$VBW_SRC/scripts/qemu-devices.mak
 DEVICES_IN_TREE=configs/devices/x86_64-softmmu/vbw.mak
 PROGRAMS=(qemu-system-x86_64 qemu-img qemu-io storage-daemon/qemu-storage-daemon)
@@ -50,12 +56,21 @@ CONFIGURE=(
 	--enable-werror --disable-debug-info --disable-docs --disable-install-blobs
 )
 
-SANITIZE=(--enable-asan --enable-ubsan)
-# The fuzzer is part of clang.
-FUZZ=(--cc=clang-19 --cxx=clang++-19 --enable-fuzzing)
+# What the fuzz targets are made of is instrumented for the fuzzer, too, which is part of clang. It does
+# no harm to other programs, and one build less is needed.
+SANITIZE=(--cc=clang-19 --cxx=clang++-19 --enable-asan --enable-ubsan --enable-fuzzing)
 
-# The names in qemu-patches/series, none if the file is not there.
-series() { [ ! -e "$SERIES" ] || sed 's/#.*//; s/[[:space:]]//g; /^$/d' "$SERIES"; }
+# names LIST: the names in it, none if the file is not there.
+names() { [ ! -e "$1" ] || sed 's/#.*//; s/[[:space:]]//g; /^$/d' "$1"; }
+
+# The patches in the series, as paths below qemu-patches.
+series() {
+	local name
+	names "$SERIES" | { grep -Fvxf <(names "$OTHERS/dropped") || true; } | while read -r name; do
+		[ ! -e "$OTHERS/$name" ] || name=$(realpath --relative-to="$PATCHES" "$OTHERS/$name")
+		echo "$name"
+	done
+}
 
 # The files that a patch names on either side.
 touched() {
@@ -160,7 +175,7 @@ fi
 # What to build in the work tree for CMD: nothing, if there is none.
 targets=()
 log=$VBW_LOG/qemu-tests
-variant=()
+variant=() sanitize=()
 case ${1-} in
 --tests)
 	targets=("${TESTS[@]}")
@@ -172,7 +187,7 @@ case ${1-} in
 		shift
 		;;
 	--sanitize)
-		CONFIGURE+=("${SANITIZE[@]}")
+		sanitize=("${SANITIZE[@]}")
 		log=$VBW_LOG/qemu-tests-sanitized
 		shift
 		;;
@@ -180,12 +195,15 @@ case ${1-} in
 	;;
 --fuzz)
 	targets=(qemu-fuzz-x86_64)
-	CONFIGURE+=("${SANITIZE[@]}" "${FUZZ[@]}")
+	sanitize=("${SANITIZE[@]}")
 	log=$VBW_LOG/qemu-fuzz
 	shift
 	;;
 esac
-work=$VBW_CACHE/qemu-work/$(key "$PART" "$(tools build.list qemu.list)" "${CONFIGURE[*]}" "$(digest "$DEVICES")" "${variant[@]}")
+CONFIGURE+=("${sanitize[@]}")
+lists=(build.list qemu.list)
+[ ${#sanitize[@]} -eq 0 ] || lists+=(debug.list fuzz.list)
+work=$VBW_CACHE/qemu-work/$(key "$PART" "$(tools "${lists[@]}")" "${CONFIGURE[*]}" "$(digest "$DEVICES")" "${variant[@]}")
 mapfile -t patches < <(series)
 for name in "${patches[@]}"; do
 	[ -e "$PATCHES/$name" ] || die "qemu-patches/series names $name, which is not there"
@@ -196,7 +214,7 @@ if [ ${#targets[@]} -gt 0 ]; then
 	exec "$@" <"$work/touched"
 fi
 part qemu "$(key "$work" "${PROGRAMS[*]} ${PLUGINS[*]}" "${patches[*]}" "$(digest "${patches[@]/#/$PATCHES/}")")" make_qemu
-prune qemu-source 1
+prune qemu-source 2
 prune qemu-work 6
 prune qemu 4
 echo "$PART"

@@ -1,0 +1,35 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: scripts/fuzz-qemu.sh [RUNS [SEED]]
+#
+# Builds QEMU's fuzz targets, with the series and with AddressSanitizer and UndefinedBehaviorSanitizer,
+# and gives each target of virtio-blk RUNS inputs (default: 20000), which follow from SEED (default: 1).
+# An input that makes QEMU fail is kept, and so is what has been found to be interesting, for the
+# next time. As for SEED, other inputs come of a failure only if nothing has been found before.
+
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+usage_if_asked "$@"
+run_inside "$@"
+
+runs=${1-20000} seed=${2-1}
+out=${VBW_OUT:-$VBW_LOG}
+corpus=$VBW_CACHE/fuzz
+
+# In the build folder, in which nobody else builds meanwhile.
+if [ "${3-}" = --in-tree ]; then
+	export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 ASAN_OPTIONS=detect_leaks=0
+	mkdir -p qemu-bundle/usr/share
+	ln -sfn /usr/share/qemu /usr/share/seabios qemu-bundle/usr/share/
+	for target in virtio-blk-flags-fuzz virtio-blk-requests-fuzz; do
+		mkdir -p "$corpus/$target"
+		step "fuzzing $target, $runs runs" "$out/$target.log" \
+			./qemu-fuzz-x86_64 "--fuzz-target=$target" "-runs=$runs" "-seed=$seed" -max_len=512 -timeout=60 \
+			"-artifact_prefix=$out/$target-" "$corpus/$target"
+		sed -n 's/^Done /    &/p' "$out/$target.log" >&2
+	done
+	exit 0
+fi
+exec "$VBW_SRC/scripts/qemu.sh" --fuzz "$0" "$runs" "$seed" --in-tree
