@@ -2,7 +2,7 @@
 
 //! Module parameters that are files in sysfs, too.
 //!
-//! Those of [`kernel::module!`] are set when the module is loaded, and seen by nobody after that.
+//! Those of `module!` are set when the module is loaded, and seen by nobody after that.
 //!
 //! ```ignore
 //! module_numbers! {

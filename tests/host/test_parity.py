@@ -12,7 +12,7 @@ from test_testdev import DRIVERS
 from vbw import kernel_log
 from vbw.machine import Config, Disk
 from vbw.testdev import machine_with
-from vbw.vm import OURS, STOCK, wait_for_disks
+from vbw.vm import MODULES, OURS, wait_for_disks
 
 SYS = "/sys/block/vda"
 
@@ -100,7 +100,7 @@ def test_names_and_minors(boot):
     disks = [Disk(node, name=f"disk{number}") for number in range(28)]
     vm = boot(Config(disks=disks, memory_mb=1024), driver=None)
     for driver in DRIVERS:
-        vm.guest(f"insmod {'/lib/modules' if driver == STOCK else '/vbw'}/{driver}.ko")
+        vm.guest(f"insmod {MODULES[driver]}")
         lines = vm.guest("cd /sys/block && grep : vd*/dev | tr : ' '", 60).splitlines()
         minors = {line.split("/")[0]: int(line.split()[-1]) for line in lines}
         names = [f"vd{letter}" for letter in string.ascii_lowercase] + ["vdaa", "vdab"]

@@ -18,7 +18,7 @@ from .monitor import Monitor
 
 OURS = "virtio_blk_wce"
 STOCK = "virtio_blk"
-_MODULES = {OURS: "/vbw/virtio_blk_wce.ko", STOCK: "/lib/modules/virtio_blk.ko"}
+MODULES = {OURS: "/vbw/virtio_blk_wce.ko", STOCK: "/lib/modules/virtio_blk.ko"}
 
 
 class KernelComplained(AssertionError):
@@ -168,7 +168,7 @@ class VM:
 
     def load(self, driver: str = OURS, params: str = "") -> None:
         """Load a driver and wait for the disks to appear."""
-        self.guest(f"insmod {_MODULES[driver]} {params}")
+        self.guest(f"insmod {MODULES[driver]} {params}")
         if self.config.disks:
             self.guest(wait_for_disks(len(self.config.disks)))
 
