@@ -4,9 +4,9 @@
 # Usage: scripts/fuzz-qemu.sh [RUNS [SEED]]
 #
 # Builds QEMU's fuzz targets, with the series and with AddressSanitizer and UndefinedBehaviorSanitizer,
-# and gives each target of virtio-blk RUNS inputs (default: 20000), which follow from SEED (default: 1).
-# An input that makes QEMU fail is kept, and so is what has been found to be interesting, for the
-# next time. As for SEED, other inputs come of a failure only if nothing has been found before.
+# and gives each target of virtio-blk RUNS inputs (default: 20000). They follow from SEED (default: 1) and
+# from what earlier runs have found to be interesting, which is kept in the cache. An input that makes
+# QEMU fail is kept beside the log.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
