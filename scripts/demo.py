@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "host"))
 
+from vbw import descriptors  # noqa: E402
 from vbw import env as vbw_env  # noqa: E402
 from vbw import kernel_log  # noqa: E402
 from vbw.guest import GuestError, Job  # noqa: E402
@@ -75,6 +76,9 @@ def both_sides(story: Story, vm: VM, disk: str, device: str, mode: str, status: 
     story.check("guest", f"{disk} cache_type", form.format(mode, mode, status),
                 form.format(*words.splitlines()))
     story.check("host", f"query-block, {disk}", mode, vm.host_mode(device))
+    opened: dict[bool | None, str] = {True: "with O_DSYNC", False: "without O_DSYNC"}
+    story.check("host", f"{device}.img is open", opened[mode == "write through"],
+                opened.get(descriptors.synchronous(vm, f"{device}.img"), "not to write"))
 
 
 def switch(story: Story, vm: VM, mode: str) -> None:

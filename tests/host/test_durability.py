@@ -13,6 +13,7 @@ import pytest
 
 from test_pending import hmp
 from test_switch import set_mode
+from vbw import descriptors
 from vbw.machine import Config, Disk, file_node, raw_node
 from vbw.vm import OURS, STOCK
 
@@ -71,16 +72,20 @@ def test_write_is_flushed_by_the_switch(boot, disk, folder, driver, stock, props
     assert flushed_between(log.read_text()) == flushed
 
 
-@pytest.mark.parametrize("stock, order", [(False, "WFWFWF"), (True, "WWFWF")], ids=["patched", "stock"])
-def test_every_write_through_is_flushed(boot, disk, folder, stock, order):
-    """The first one after a flush, too, which is what stock QEMU leaves out."""
+@pytest.mark.parametrize("stock, synchronous, order", [(False, True, "WWW"), (True, False, "WWFWF")],
+                         ids=["patched", "stock"])
+def test_every_write_through_is_flushed(boot, disk, folder, stock, synchronous, order):
+    """With O_DSYNC by the write itself. Stock QEMU flushes, but not after the first one after a flush."""
     log = folder / "strace"
     vm = boot(Config(stock_qemu=stock, disks=[disk()], wrapper=tracer(log)))
     assert set_mode(vm, "write through") == "OK"
+    assert descriptors.synchronous(vm) == synchronous
     for number in range(3):
         assert vm.guest(f"vbwtool write /dev/vda {number * FIRST} 4096 1") == "OK"
     calls = re.findall(r"(pwrite64|fdatasync)(?:\(\d+\)| resumed>\))\s+= 0|(pwrite64)\(", log.read_text())
     assert "".join("W" if write else "F" for _, write in calls) == order
+    assert set_mode(vm, "write back") == "OK"
+    assert not descriptors.synchronous(vm)
 
 
 def wait_in(vm, where, pids="[0-9]*"):

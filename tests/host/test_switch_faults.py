@@ -3,13 +3,13 @@
 
 All of them happen while fio writes and verifies with 32 requests in flight. Whatever becomes
 of the switch, none of these requests fails, and what is read is what was written. A switch
-that fails leaves the mode and QEMU's file descriptors as they were, and the guest is told.
+that fails leaves the mode and QEMU's file descriptors as they were, and the guest is told. One that
+succeeds has the image open with O_DSYNC in write through, and without it in write back.
 """
 
 import os
 import resource
 import shutil
-import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ from qemu.qmp import ExecuteError
 from test_host_switch import host_sets
 from test_reset import until
 from test_switch import expect, guest_view, set_mode
+from vbw import descriptors
 from vbw.machine import Config, Disk, file_node, flush_fails_node, raw_node
 from vbw.scenarios import vbwtool_pattern
 
@@ -32,37 +33,14 @@ VERIFYING = FIO + "--rw=randwrite --verify=crc32c --verify_fatal=1 --verify_back
 RESULTS = "switch-faults.tsv"
 
 
-def qemu_pid(vm):
-    """QEMU's process, also when something else has started it."""
-    pid = vm.process.pid
-    while not Path(f"/proc/{pid}/comm").read_text().startswith("qemu-system"):
-        pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
-    return pid
-
-
-def descriptors(vm):
-    """What QEMU has open of the test's folder: the file and the flags of each descriptor."""
-    process = Path(f"/proc/{qemu_pid(vm)}")
-    found = {}
-    for link in (process / "fd").iterdir():
-        try:
-            name, info = os.readlink(link), link.stat()
-            text = (process / "fdinfo" / link.name).read_text()
-        except FileNotFoundError:
-            continue
-        if name.startswith(str(vm.folder.parent) + "/") and stat.S_ISREG(info.st_mode) \
-                and not name.startswith(str(vm.folder) + "/"):
-            flags = next(line for line in text.splitlines() if line.startswith("flags:"))
-            found[int(link.name)] = (info.st_ino, flags)
-    return found
-
-
 class Ordeal:
     """A disk under load, and attempts to switch it. Ends with the count of what went wrong."""
 
-    def __init__(self, vm, way, load=VERIFYING):
+    def __init__(self, vm, way, load=VERIFYING, image=""):
         self.vm = vm
         self.way = way
+        # The name of the one that tells the mode, if others are written to as well.
+        self.image = image
         self.command = load
         self.answers = []
 
@@ -100,35 +78,28 @@ class Ordeal:
             "while set -- $(cat /sys/block/vda/stat); [ $(($1 + $5)) -lt $want ]; do "
             "n=$((n + 1)); [ $n -lt 600 ] || exit 1; usleep 50000; done" % more)
 
+    def agrees(self, mode):
+        """The file, too, is what the mode says, where there is one that is written to."""
+        assert descriptors.synchronous(self.vm, self.image) in (None, mode == "write through")
+
     def works(self, *modes):
         """Switches that have to succeed, one after the other."""
         for mode in modes:
             self.answers.append(set_mode(self.vm, mode))
             assert self.answers[-1] == "OK"
             expect(self.vm, mode, f"ok {mode}")
+            self.agrees(mode)
             self.goes_on()
 
     def fails(self, mode="write through", error="EIO"):
         """A switch that has to fail, and to change nothing."""
-        before, files = self.vm.host_mode(), descriptors(self.vm)
+        before, files = self.vm.host_mode(), descriptors.images(self.vm)
         self.answers.append(set_mode(self.vm, mode))
         assert self.answers[-1] == error
         expect(self.vm, before, f"error {mode} {error}")
-        assert descriptors(self.vm) == files
+        assert descriptors.images(self.vm) == files
+        self.agrees(before)
         self.goes_on()
-
-    def tried(self, mode):
-        """A switch of which either can become; returns the answer."""
-        before, files = self.vm.host_mode(), descriptors(self.vm)
-        answer = set_mode(self.vm, mode)
-        self.answers.append(answer)
-        if answer == "OK":
-            expect(self.vm, mode, f"ok {mode}")
-        else:
-            expect(self.vm, before, f"error {mode} {answer}")
-            assert descriptors(self.vm) == files
-        self.goes_on()
-        return answer
 
     def started(self, mode):
         """A switch in the background; returns when the device has to have got it."""
@@ -238,12 +209,12 @@ def test_host_s_switch_fails(boot, image):
     vm = boot(Config(disks=[Disk(flush_fails_node(image, once=False))]))
     with Ordeal(vm, "every flush fails, for the host's switch") as ordeal:
         ordeal.fails()
-        view, files = guest_view(vm), descriptors(vm)
+        view, files = guest_view(vm), descriptors.images(vm)
         for _ in range(3):
             with pytest.raises(ExecuteError, match="write through"):
                 host_sets(vm, "write through")
             assert guest_view(vm) == view
-            assert descriptors(vm) == files
+            assert descriptors.images(vm) == files
             ordeal.goes_on()
 
 
@@ -264,7 +235,7 @@ def test_names_of_the_image(boot, folder):
     def check(way):
         with Ordeal(vm, way) as ordeal:
             ordeal.works("write through", "write back")
-        assert {number for number, _ in descriptors(vm).values()} == {inode}
+        assert {number for number, _ in descriptors.images(vm).values()} == {inode}
 
     image.rename(moved)
     check("the image is renamed")
@@ -278,33 +249,110 @@ def test_names_of_the_image(boot, folder):
     check("the image's folder is removed")
 
 
+# The image cannot be opened again: not at first, and not in order to go back later
+
+
 def test_permission_is_gone(boot, disk, image):
     """QEMU may not open its image again, as it could not as an ordinary user."""
     powers = "-dac_override,-dac_read_search"
     vm = boot(Config(disks=[disk()], wrapper=["setpriv", "--inh-caps", powers, "--bounding-set", powers]))
-    image.chmod(0)
-    with Ordeal(vm, "the image's permissions are gone") as ordeal:
-        ordeal.tried("write through")
-        ordeal.works("write back")
-    image.chmod(0o600)
-    with Ordeal(vm, "the image's permissions are back") as ordeal:
+    with Ordeal(vm, "the image's permissions are gone, are back, and are gone again") as ordeal:
+        for mode in ("write through", "write back"):
+            image.chmod(0)
+            ordeal.fails(mode)
+            image.chmod(0o600)
+            ordeal.works(mode)
+
+
+def test_unprivileged(boot, disk, image):
+    """QEMU has become another user, whom the image does not belong to."""
+    vm = boot(Config(disks=[disk()], extra=["-run-with", "user=65534:65534"]))
+    # Else the way to it would be closed, and /proc be the only one.
+    image.chmod(0o400)
+    with Ordeal(vm, "QEMU is a user who may not open the image") as ordeal:
+        ordeal.fails()
+        ordeal.fails()
+        os.chown(image, 65534, -1)
+        image.chmod(0o600)
         ordeal.works("write through", "write back")
 
 
-def test_no_descriptors_left(boot, disk):
+def test_deleted_without_proc(boot, disk, image, folder):
+    """There is neither /proc nor a name. A name alone would do, if it is the image's."""
+    inside = folder / "root"
+    place = inside / image.relative_to("/")
+    place.parent.mkdir(parents=True)
+    os.link(image, place)
+    vm = boot(Config(disks=[disk()], extra=["-run-with", f"chroot={inside}"]))
+    with Ordeal(vm, "no /proc; the image is there, is deleted, is another, is there again") as ordeal:
+        ordeal.works("write through", "write back")
+        place.unlink()
+        ordeal.fails()
+        with place.open("wb") as file:
+            file.truncate(64 * MIB)
+        ordeal.fails()
+        place.unlink()
+        os.link(image, place)
+        ordeal.works("write through", "write back")
+
+
+class Limit:
+    """How many descriptors more QEMU may open."""
+
+    def __init__(self, vm, folder):
+        self.vm = vm
+        self.folder = folder
+        self.pid = descriptors.qemu_pid(vm)
+        self.usual = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
+        self.fillers = 0
+
+    def used(self):
+        return {int(path.name) for path in Path(f"/proc/{self.pid}/fd").iterdir()}
+
+    def set(self, more):
+        # The limit has to be above all that are open, as it is poll()'s as well. So none below may be free.
+        while len(self.used()) <= max(self.used()):
+            name = f"filler{self.fillers}"
+            (self.folder / name).touch()
+            self.vm.qmp("blockdev-add", driver="file", filename=str(self.folder / name), locking="off",
+                        **{"node-name": name, "read-only": True})
+            self.fillers += 1
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (len(self.used()) + more, self.usual[1]))
+
+    def lift(self):
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, self.usual)
+
+
+def test_no_descriptors_left(boot, disk, folder):
     vm = boot(Config(disks=[disk()]))
-    pid = qemu_pid(vm)
-    used = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
-    # Not fewer: it is also what limits poll().
-    free = min(set(range(len(used) + 1)) - used)
-    _, hard = limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, hard))
-    with Ordeal(vm, "QEMU may open no more descriptors") as ordeal:
-        ordeal.tried("write through")
-        ordeal.works("write back")
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
-    with Ordeal(vm, "QEMU may open descriptors again") as ordeal:
-        ordeal.works("write through", "write back")
+    limit = Limit(vm, folder)
+    with Ordeal(vm, "QEMU may open no more descriptors, and may again") as ordeal:
+        for mode in ("write through", "write back"):
+            limit.set(0)
+            ordeal.fails(mode)
+            limit.lift()
+            ordeal.works(mode)
+
+
+def test_descriptors_for_one_of_two(boot, folder):
+    """The first of two files is opened again, the second one cannot be: neither changes."""
+    children = []
+    for number in range(2):
+        image = folder / f"child{number}.img"
+        with image.open("wb") as file:
+            file.truncate(64 * MIB)
+        children.append(raw_node(file_node(image)))
+    vm = boot(Config(disks=[Disk({"driver": "quorum", "vote-threshold": 2, "children": children})]))
+    limit = Limit(vm, folder)
+    with Ordeal(vm, "a quorum of two, and QEMU may open one descriptor more") as ordeal:
+        for mode in ("write through", "write back"):
+            limit.set(1)
+            ordeal.fails(mode)
+            limit.lift()
+            ordeal.works(mode)
+
+
+# Other conditions
 
 
 def test_no_space_left(boot, env, folder):
@@ -440,7 +488,7 @@ def test_mirror(boot, image, folder):
         file.truncate(64 * MIB)
     vm = boot(Config(disks=[Disk(flush_fails_node(image))]))
     vm.qmp("blockdev-add", **file_node(target, **{"node-name": "target"}))
-    with Ordeal(vm, "a mirror job at the same time; the disk's flush fails once") as ordeal:
+    with Ordeal(vm, "a mirror job at the same time; the disk's flush fails once", image=image.name) as ordeal:
         vm.qmp("blockdev-mirror", **{"job-id": "copy", "device": "disk0-node", "target": "target",
                                      "sync": "full", "copy-mode": "write-blocking"})
         ordeal.fails()

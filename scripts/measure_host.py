@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""What a switch costs on the host, and what write through does; see measure-host.sh."""
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from measure import ENV, MIB, head, machine, row
+from vbw import descriptors
+from vbw.vm import OURS, VM
+
+RUNS = 5
+
+# Four queues in two threads, and what fio keeps busy.
+THREADS = {"cpus": 4, "extra_first": ["-object", "iothread,id=io0", "-object", "iothread,id=io1"]}
+QUEUES = {"num-queues": 4, "iothread-vq-mapping": [{"iothread": "io0"}, {"iothread": "io1"}]}
+FIO = "fio --name=load --filename=/dev/vda --size=16m --bs=4k --direct=1 --time_based --runtime=3600 "
+BUSY = FIO + ("--rw=randwrite --ioengine=libaio --iodepth=32 --verify=crc32c --verify_fatal=1 "
+              "--verify_backlog=256 --output=/run/busy.out")
+
+SWITCH = """cd /sys/block/vda; n=0; while [ $n -lt %d ]; do
+    echo 'write through' > cache_type && echo 'write back' > cache_type || exit 1; n=$((n + 1)); done"""
+
+
+def resident(vm: VM) -> int:
+    """KiB of QEMU's memory."""
+    status = Path(f"/proc/{descriptors.qemu_pid(vm)}/status").read_text()
+    return int(re.search(r"^VmRSS:\s+(\d+)", status, re.M).group(1))  # type: ignore[union-attr]
+
+
+def opened(vm: VM) -> int:
+    """How many descriptors QEMU has."""
+    return len(list(Path(f"/proc/{descriptors.qemu_pid(vm)}/fd").iterdir()))
+
+
+def switches() -> None:
+    """10,000 switches under load: what fails, and what is left behind."""
+    rounds, times = 100, 50
+    head("switches that succeeded", "s", "descriptors of QEMU", "KiB of its memory")
+    with machine(props=QUEUES, deadline=7200, **THREADS) as vm:
+        vm.load(OURS)
+        load = vm.guest.start(BUSY)
+        began = time.monotonic()
+        for number in range(rounds + 1):
+            # The first ones are not counted: what is allocated once and for all is after them.
+            if number in (1, 1 + rounds // 2):
+                row(2 * times * (number - 1), f"{time.monotonic() - began:.0f}", opened(vm), resident(vm))
+            vm.guest(SWITCH % times, 600)
+        row(2 * times * rounds, f"{time.monotonic() - began:.0f}", opened(vm), resident(vm))
+        assert load.running(), load.wait().text
+        load.signal("INT")
+        load.wait()
+        assert "err= 0" in vm.guest("cat /run/busy.out")
+
+
+def durations(vm: VM, number: int) -> dict[str, list[float]]:
+    """Milliseconds that the device takes for each of the switches that the guest makes now."""
+    log = vm.folder / "qemu.log"
+    before = log.stat().st_size
+    vm.guest(SWITCH % number, 600)
+    began, taken = 0.0, dict[str, list[float]](through=[], back=[])
+    pattern = r"^\S+T\S+:(\d+):([\d.]+)Z virtio_blk_(handle_set_wce|set_wce_complete) .* wce (\d)"
+    with log.open() as file:
+        file.seek(before)
+        for minute, second, event, mode in re.findall(pattern, file.read(), re.M):
+            now = 60 * int(minute) + float(second)
+            if event == "handle_set_wce":
+                began = now
+            else:
+                taken["back" if mode == "1" else "through"].append((now - began) % 3600 * 1000)
+    assert len(taken["through"]) == len(taken["back"]) == number
+    return taken
+
+
+def latency() -> None:
+    """From the request to its completion, and the longest time that other requests take meanwhile."""
+    number = 100
+    trace = ["-msg", "timestamp=on", "-trace", "virtio_blk_*set_wce*"]
+    head("ms from the request to its completion", "median", "99 of 100 within", "longest")
+    with machine(props=QUEUES, deadline=3600, extra=trace, **THREADS) as vm:
+        vm.load(OURS)
+        for what, command in (("idle", ""), ("32 writes at a time", BUSY)):
+            load = vm.guest.start(command) if command else None
+            for mode, taken in durations(vm, number).items():
+                taken.sort()
+                row(f"{what}, to write {mode}", f"{statistics.median(taken):.2f}",
+                    f"{taken[number * 99 // 100 - 1]:.2f}", f"{taken[-1]:.2f}")
+            if load:
+                load.signal("INT")
+                load.wait()
+        print()
+        head("ms for a read, one at a time, beside 8 writes at a time", "median", "999 of 1000 within", "longest")
+        beside = vm.guest.start(FIO + "--rw=randwrite --ioengine=libaio --iodepth=8 --output=/dev/null")
+        for what, command in (("no switches", "sleep 20"), ("switches", SWITCH % number)):
+            probe = vm.guest.start(FIO + "--rw=randread --ioengine=psync --output-format=json "
+                                         "--output=/run/probe.out")
+            began = time.monotonic()
+            vm.guest(command, 600)
+            seconds = time.monotonic() - began
+            probe.signal("INT")
+            probe.wait()
+            times = json.loads(vm.guest("cat /run/probe.out"))["jobs"][0]["read"]["clat_ns"]
+            rate = f", {2 * number / seconds:.0f} in a second" if what == "switches" else ""
+            row(what + rate, *(f"{value / 1e6:.2f}" for value in (
+                times["percentile"]["50.000000"], times["percentile"]["99.900000"], times["max"])))
+        beside.signal("INT")
+        beside.wait()
+
+
+def writes_per_second(image: Path, engine: str, depth: int, ours: bool) -> float:
+    """Of 4 KiB, with qemu-img: stock QEMU writes and flushes, ours opens the image with O_DSYNC."""
+    number = 2000 if depth == 1 else 8000
+    options = f"driver=raw,file.driver=file,file.filename={image}"
+    if ours:
+        options += ",cache.dsync=on"
+    program = (ENV.qemu if ours else ENV.qemu_stock) / "qemu-img"
+    # Linux AIO is only there with O_DIRECT.
+    mode = "directsync" if engine == "native" else "writethrough"
+    output = subprocess.run(
+        [program, "bench", "-w", "-c", str(number), "-d", str(depth), "-s", "4096", "-t", mode,
+         "-i", engine, "--image-opts", options], check=True, capture_output=True, text=True).stdout
+    return number / float(re.search(r"completed in ([\d.]+) sec", output).group(1))  # type: ignore[union-attr]
+
+
+def synchronous() -> None:
+    """Writes per second in write through, as this QEMU and stock QEMU do it."""
+    version = subprocess.run([ENV.qemu_stock / "qemu-img", "--version"], check=True,
+                             capture_output=True, text=True).stdout
+    print("stock:", version.splitlines()[0])
+    head("4 KiB writes in a second, write through", "flush after each", "O_DSYNC", "ratio", "spread")
+    for place, where in (("tmpfs", "/tmp"), ("disk", ENV.out)):
+        with tempfile.TemporaryDirectory(dir=where) as folder:
+            image = Path(folder) / "image"
+            # Written before, so that no write has to allocate.
+            image.write_bytes(bytes(range(256)) * (64 * MIB // 256))
+            subprocess.run(["sync", "-f", image], check=True)
+            for engine in ("threads", "io_uring", "native"):
+                for depth in (1, 32):
+                    bench(f"{place}, {engine}, {depth} at a time", image, engine, depth)
+
+
+def bench(what: str, image: Path, engine: str, depth: int) -> None:
+    """A row: medians of runs that take turns."""
+    measured: dict[bool, list[float]] = {False: [], True: []}
+    try:
+        for _ in range(RUNS):
+            for ours, values in measured.items():
+                values.append(writes_per_second(image, engine, depth, ours))
+    except subprocess.CalledProcessError as error:
+        row(what, error.stderr.strip().splitlines()[-1], "", "", "")
+        return
+    stock, ours = (statistics.median(values) for values in measured.values())
+    spread = max((max(values) - min(values)) / statistics.median(values) for values in measured.values())
+    row(what, f"{stock:,.0f}", f"{ours:,.0f}", f"{ours / stock:.2f}", f"{spread:.0%}")
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    all_of_it: dict[str, Callable[[], None]] = {
+        "switches": switches, "latency": latency, "synchronous": synchronous}
+    wanted = sys.argv[1:] or list(all_of_it)
+    for name in wanted:
+        if name not in all_of_it:
+            sys.exit(f"measure-host.sh: {name}: not one of {' '.join(all_of_it)}")
+    for name in wanted:
+        print()
+        all_of_it[name]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Two disks that write to the same image, switched at the same time.
+
+Each switch reopens the node that both have, for which it has to wait for the other disk's requests,
+among them the other disk's switch.
+"""
+
+import itertools
+
+import pytest
+
+from test_reset import until
+from test_switch import set_mode
+from vbw import descriptors
+from vbw.machine import Config, Disk, file_node, raw_node
+from vbw.vm import wait_for_disks
+
+LOAD = ("fio --name=%s --filename=/dev/%s --offset=%dm --size=4m --bs=4k --direct=1 --ioengine=libaio "
+        "--iodepth=8 --rw=randwrite --verify=crc32c --verify_fatal=1 --verify_backlog=64 --time_based "
+        "--runtime=600 --output=/run/%s.out")
+SWITCH = ("for n in $(seq %d); do for mode in 'write through' 'write back'; do "
+          "[ $(vbwtool set /sys/block/%s/cache_type \"$mode\") = OK ] || exit 1; done; done; echo OK")
+IOTHREADS = ["-object", "iothread,id=io0"]
+
+
+@pytest.fixture
+def shared(image):
+    """A machine with two disks on one node."""
+    def config(props, **more):
+        disk = Disk(raw_node(file_node(image)), props={"share-rw": True, **props})
+        second = ["-device", "virtio-blk-pci,id=disk1,drive=disk0-node,share-rw=on,disable-legacy=on"
+                             f"{''.join(f',{name}={value}' for name, value in props.items())}"]
+        return Config(disks=[disk], extra=second, **more)
+    return config
+
+
+@pytest.mark.parametrize("props, objects", [({}, []), ({"iothread": "io0"}, IOTHREADS)],
+                         ids=["main-loop", "iothread"])
+def test_at_the_same_time(boot, shared, props, objects):
+    """While both are written to, while the machine is stopped and goes on, and while a job starts."""
+    vm = boot(shared(props, cpus=2, extra_first=objects))
+    vm.guest(wait_for_disks(2))
+    disks = ("vda", "vdb")
+    loads = [vm.guest.start(LOAD % (disk, disk, 8 * number, disk)) for number, disk in enumerate(disks)]
+    switches = [vm.guest.start(SWITCH % (6, disk)) for disk in disks]
+    vm.qmp("blockdev-add", **{"driver": "null-co", "node-name": "target", "size": 64 << 20})
+    # Not for ever: a machine that is stopped does not get on.
+    for number in itertools.count():
+        if number == 100 or not any(job.running() for job in switches):
+            break
+        vm.qmp("stop")
+        vm.qmp("cont")
+        vm.qmp("blockdev-mirror", **{"job-id": f"copy{number}", "device": "disk0-node",
+                                     "target": "target", "sync": "none"})
+        vm.qmp("block-job-cancel", device=f"copy{number}")
+        until(lambda: not vm.qmp("query-jobs"), "the job does not end")
+    assert number > 3
+    assert [job.wait(60).text for job in switches] == ["OK", "OK"]
+    for load, disk in zip(loads, disks):
+        assert load.running(), load.wait().text
+        load.signal("INT")
+        load.wait()
+        assert "err= 0" in vm.guest(f"cat /run/{disk}.out")
+    assert descriptors.synchronous(vm) is False
+
+
+def test_write_through_wins(boot, shared):
+    vm = boot(shared({}))
+    vm.guest(wait_for_disks(2))
+    for disk, mode, synchronous in (("vda", "write through", True), ("vdb", "write through", True),
+                                    ("vda", "write back", True), ("vdb", "write back", False)):
+        assert set_mode(vm, mode, f"/sys/block/{disk}/cache_type") == "OK"
+        assert descriptors.synchronous(vm) == synchronous
