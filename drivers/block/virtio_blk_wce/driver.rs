@@ -203,11 +203,7 @@ impl VirtioBlkDriver {
             return Err(EINVAL);
         }
 
-        let counts = limits::queues(
-            dev,
-            NUM_REQUEST_QUEUES.get(),
-            POLL_QUEUES.get(),
-        )?;
+        let counts = limits::queues(dev, NUM_REQUEST_QUEUES.get(), POLL_QUEUES.get())?;
         let limits = limits::read(dev)?;
         let capacity = limits::capacity(dev)?;
 

@@ -141,7 +141,9 @@ def command_line(env: Env, config: Config, initrd: Path, files: "Files | None") 
     if env.accel == "tcg":
         # An emulated guest on a busy host can miss the few ticks by which the kernel finds out
         # whether its timer works at all.
-        kernel_args += f" tsc_early_khz={_host_khz()} no_timer_check"
+        kernel_args += " no_timer_check"
+        if "tsc_early_khz=" not in kernel_args:
+            kernel_args += f" tsc_early_khz={_host_khz()}"
     if env.debug:
         # More than the first report of KASAN, for the tests that come later in this machine;
         # and of the kernel's unit tests only ours.
