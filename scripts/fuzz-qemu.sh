@@ -26,7 +26,7 @@ if [ "${3-}" = --in-tree ]; then
 	for target in virtio-blk-flags-fuzz virtio-blk-requests-fuzz; do
 		mkdir -p "$corpus/$target"
 		step "fuzzing $target, $runs runs" "$out/$target.log" \
-			./qemu-fuzz-x86_64 "--fuzz-target=$target" "-runs=$runs" "-seed=$seed" -max_len=512 -timeout=60 \
+			./qemu-fuzz-x86_64 "--fuzz-target=$target" "-runs=$runs" "-seed=$seed" -max_len=512 -len_control=0 -timeout=60 \
 			"-artifact_prefix=$out/$target-" "$corpus/$target"
 		sed -n 's/^Done /    &/p' "$out/$target.log" >&2
 	done
