@@ -108,7 +108,8 @@ check "Linux's checkpatch: $((${#c[@]} + ${#rust[@]})) files" linux_checkpatch "
 [ ${#patches[@]} -eq 0 ] || check "QEMU's checkpatch: ${#patches[@]} patches" qemu_checkpatch "${patches[@]}"
 check "shellcheck: ${#shell[@]} scripts" shellcheck -x "${shell[@]}"
 check "pyflakes: ${#python[@]} files" python3 -m pyflakes "${python[@]}"
-check "codespell" codespell --skip './.git,./LICENSES,*.pyc' .
+# What modinfo calls a parameter.
+check "codespell" codespell --ignore-words-list parm --skip './.git,./LICENSES,*.pyc' .
 check "the cache's promises" scripts/selftest.sh
 check "every file names its licence" licences
 check "no registry or mirror is named" no_hosts

@@ -2,8 +2,8 @@
 
 //! The multi-queue interface to drivers.
 //!
-//! A driver implements [`Operations`] for whatever its disks share, makes a [`TagSet`], and with that
-//! its [disks](super::disk):
+//! A driver implements [`Operations`] for whatever its disks share, makes a [`TagSet`], and with
+//! that its [disks](super::disk):
 //!
 //! ```ignore
 //! let counts = QueueCounts { interrupt: 2, poll: 0 };
