@@ -32,9 +32,11 @@ dsc=${sources[0]}
 
 PATCHES=$VBW_SRC/qemu-patches
 SERIES=$PATCHES/series
-# What another release has instead of patches of the series, and the list of those it does not need.
+# What another release has instead of patches of the series, the list of those it does not need, and the
+# devices that it needs besides.
 OTHERS=$PATCHES/${VBW_QEMU_RELEASE-}
-DEVICES=$VBW_SRC/scripts/qemu-devices.mak
+DEVICES=("$VBW_SRC/scripts/qemu-devices.mak")
+[ ! -e "$OTHERS/devices.mak" ] || DEVICES+=("$OTHERS/devices.mak")
 DEVICES_IN_TREE=configs/devices/x86_64-softmmu/vbw.mak
 PROGRAMS=(qemu-system-x86_64 qemu-img qemu-io storage-daemon/qemu-storage-daemon)
 # Counts the instructions that a guest executes.
@@ -109,7 +111,7 @@ sync_tree() {
 	rm -rf "$scratch" "$scratch.files"
 	mkdir -p "$scratch" "$scratch/$(dirname "$DEVICES_IN_TREE")"
 	patched "$scratch"
-	cp "$DEVICES" "$scratch/$DEVICES_IN_TREE"
+	cat "${DEVICES[@]}" >"$scratch/$DEVICES_IN_TREE"
 	echo "$DEVICES_IN_TREE" >>"$scratch.files"
 
 	touch "$work/touched"
@@ -203,7 +205,7 @@ esac
 CONFIGURE+=("${sanitize[@]}")
 lists=(build.list qemu.list)
 [ ${#sanitize[@]} -eq 0 ] || lists+=(debug.list fuzz.list)
-work=$VBW_CACHE/qemu-work/$(key "$PART" "$(tools "${lists[@]}")" "${CONFIGURE[*]}" "$(digest "$DEVICES")" "${variant[@]}")
+work=$VBW_CACHE/qemu-work/$(key "$PART" "$(tools "${lists[@]}")" "${CONFIGURE[*]}" "$(digest "${DEVICES[0]}")" "${variant[@]}")
 mapfile -t patches < <(series)
 for name in "${patches[@]}"; do
 	[ -e "$PATCHES/$name" ] || die "qemu-patches/series names $name, which is not there"
