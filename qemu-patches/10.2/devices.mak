@@ -1,3 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Devices besides those of scripts/qemu-devices.mak: without this one 10.2 itself does not link.
+# Devices besides those of scripts/qemu-devices.mak: without CXL, which needs PXB, 10.2 itself does not
+# link.
+CONFIG_PXB=y
 CONFIG_CXL=y
