@@ -3,7 +3,7 @@
 //! Messages that somebody else can provoke, and that so must not flood the kernel's log.
 //!
 //! ```ignore
-//! if self.complaints.allows() {
+//! if self.complaints.allows(c"zones") {
 //!     dev_err!(dev, "zone at sector {} is none\n", sector);
 //! }
 //! ```
@@ -41,10 +41,10 @@ impl Ratelimit {
         })
     }
 
-    /// Whether one more message may be given. In any context.
-    pub fn allows(&self) -> bool {
-        // SAFETY: By the type invariant the state is initialized. The name is for messages on what
-        // was suppressed.
-        unsafe { bindings::___ratelimit(self.inner.get(), c"virtio_blk_wce".as_char_ptr()) != 0 }
+    /// Whether one more message may be given. In any context. The kernel says how many were not,
+    /// and calls them `name`.
+    pub fn allows(&self, name: &CStr) -> bool {
+        // SAFETY: By the type invariant the state is initialized. The name is not kept.
+        unsafe { bindings::___ratelimit(self.inner.get(), name.as_char_ptr()) != 0 }
     }
 }

@@ -167,6 +167,27 @@ def test_ring_is_not_believed(hostile, what):
     unload(vm)
 
 
+@pytest.mark.parametrize("what", ["used-id-range", "used-id-free", "used-index"])
+def test_polled_ring_is_not_believed(boot, testdev, what):
+    """No interrupt tells of it: who polls has to find out, or polls for ever."""
+    device = testdev(queues=2)
+    vm = boot(machine_with(device, cpus=2), params="poll_queues=1")
+    vm.guest(wait_for_disks(1))
+    assert "1/0/1 default/read/poll queues" in vm.guest("dmesg")
+    poll = "fio --name=x --filename=/dev/vda --size=8m --bs=4k --direct=1 --ioengine=io_uring " \
+           "--hipri=1 --rw=randread --number_ios=10 --output=/run/fio.out"
+    vm.guest(poll)
+    device.misbehave(f"{what}:1")
+    job = vm.guest.start(f"{poll}; cat /run/fio.out").wait(30)
+    assert device.count(what) == 1
+    assert "Input/output error" in job.text
+    vm.guest("n=0; until dmesg | grep -q 'is given up'; do "
+             "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+    assert read_one(vm) == "EIO"
+    assert set_mode(vm, "write through") == "ENODEV"
+    unload(vm)
+
+
 def test_no_answer(hostile):
     """Only who waits for it waits; and unbinding, which waits for what is under way."""
     vm, device = hostile(queues=2)

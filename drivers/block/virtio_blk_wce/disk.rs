@@ -376,6 +376,18 @@ impl VirtioBlk {
 }
 
 impl VirtioBlk {
+    /// Has the device given up if it has broken the rules of the ring. In any context.
+    #[inline]
+    pub(crate) fn check(ring: &RingGuard<'_, Buffer, QueueState>) {
+        if !ring.is_broken() {
+            return;
+        }
+        if let Some(disk) = &ring.state.disk {
+            // It may be on the queue already.
+            let _ = workqueue::system_long().enqueue::<Arc<Self>, LOST>(Arc::from(disk.data()));
+        }
+    }
+
     /// Goes on with what waited for room in the ring.
     #[inline]
     pub(crate) fn use_room(mut ring: RingGuard<'_, Buffer, QueueState>) {
@@ -441,10 +453,7 @@ impl Handler for VirtioBlk {
             }
         }
 
-        if ring.is_broken() {
-            // As above: it may be on the queue already.
-            let _ = workqueue::system_long().enqueue::<Arc<Self>, LOST>(Arc::from(this));
-        }
+        Self::check(&ring);
         if used {
             Self::use_room(ring);
         }

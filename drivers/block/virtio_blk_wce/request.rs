@@ -113,6 +113,8 @@ impl Operations for VirtioBlk {
                 found += 1;
             }
         }
+        // No interrupt tells of it, and who polls would do so for ever.
+        Self::check(&ring);
         if found > 0 {
             Self::use_room(ring);
         }

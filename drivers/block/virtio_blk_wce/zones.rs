@@ -182,7 +182,7 @@ impl Zones {
     /// Says that a zone cannot be as the device has it.
     fn complain(&self, blk: &VirtioBlk, sector: u64) -> Error {
         blk.with_device(|dev| {
-            if self.complaints.allows() {
+            if self.complaints.allows(c"virtio_blk_wce: zones") {
                 dev_err!(dev, "impossible report of the zone at sector {}\n", sector);
             }
         });

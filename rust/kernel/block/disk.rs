@@ -29,7 +29,8 @@ use kernel::{
     static_lock_class,
     sync::{
         atomic::{AtomicFlag, Full},
-        Arc, //
+        Arc,
+        ArcBorrow, //
     },
 };
 
@@ -179,6 +180,13 @@ impl<T: Operations> Disk<T> {
 
         #[cfg(not(CONFIG_BLK_DEV_ZONED))]
         Err(EOPNOTSUPP)
+    }
+
+    /// What the disk's queues and attributes share.
+    pub fn data(&self) -> ArcBorrow<'_, T::Data> {
+        // SAFETY: By the type invariant the private data is the pointer of an `Arc`, of which the
+        // disk has a reference as long as it exists.
+        unsafe { ArcBorrow::from_raw((*self.disk.as_ptr()).private_data.cast::<T::Data>()) }
     }
 
     /// Adds the disk to the system, with the attributes of `group`: I/O begins.
