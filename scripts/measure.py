@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the driver costs beside the kernel's own; see measure.sh."""
 
-import html
 import json
 import lzma
 import re
@@ -15,11 +14,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "host"))
 
 from vbw import env as vbw_env  # noqa: E402
 from vbw.machine import Config, Disk, file_node, raw_node  # noqa: E402
 from vbw.vm import MODULES, OURS, STOCK, VM, wait_for_disks  # noqa: E402
+
+# There is no display.
+matplotlib.use("agg")
+from matplotlib import pyplot  # noqa: E402
 
 ENV = vbw_env.load()
 DRIVERS = (STOCK, OURS)
@@ -317,52 +322,35 @@ def slabs(vm: VM) -> int:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """A picture of each table that compares: how the driver stands to the kernel's own."""
+    """A picture of each table that compares: the ratio of the two sides, and where they are equal."""
     made = []
     for table in TABLES:
         column = next((index for index, name in enumerate(table["columns"], 1) if "ratio" in name), None)
-        if not table["runs"] or column is None:
-            continue
-        bars = [(str(cells[0]), float(cells[column])) for cells in table["rows"] if cells[column] != "-"]
+        bars = [(str(cells[0]), float(cells[column])) for cells in reversed(table["rows"])
+                if column is not None and cells[column] not in ("", "-")]
         if not bars:
             continue
-        made.append(folder / (re.sub(r"\W+", "-", table["title"]) + ".svg"))
-        made[-1].write_text(picture(f"{table['title']}: {OURS} / {STOCK}", bars))
+        figure, axes = pyplot.subplots(figsize=(8, 1.2 + 0.4 * len(bars)), layout="constrained")
+        axes.bar_label(axes.barh(*zip(*bars)), fmt="{:.2f}", padding=3)
+        axes.axvline(1, color="black")
+        axes.set_title(f"{table['title']}: {table['columns'][column - 1]}")
+        made.append(folder / (re.sub(r"\W+", "-", table["title"]) + ".png"))
+        figure.savefig(made[-1])
+        pyplot.close(figure)
     return made
 
 
-def picture(title: str, bars: list[tuple[str, float]]) -> str:
-    """Bars, and a line at 1, as SVG."""
-    left, wide, high = 230, 400, 26
-    scale = wide / max(1.2, *(value for _, value in bars))
-    bottom = 40 + high * len(bars)
-    parts = []
-    for number, (what, value) in enumerate(bars):
-        top = 36 + high * number
-        parts += [f'<text x="{left - 8}" y="{top + 15}" text-anchor="end">{html.escape(what)}</text>',
-                  f'<rect x="{left}" y="{top}" width="{value * scale:.1f}" height="{high - 6}" fill="#4a7ab5"/>',
-                  f'<text x="{left + value * scale + 5:.1f}" y="{top + 15}">{value:.2f}</text>']
-    one = f"{left + scale:.1f}"
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + wide + 60}" height="{bottom + 8}" '
-            'font-family="sans-serif" font-size="13"><rect width="100%" height="100%" fill="white"/>'
-            f'<text x="8" y="20" font-weight="bold">{html.escape(title)}</text>{"".join(parts)}'
-            f'<line x1="{one}" y1="30" x2="{one}" y2="{bottom}" stroke="black"/></svg>\n')
-
-
-def main() -> None:
-    """Measure what is asked for."""
-    all_of_it: dict[str, Callable[[], None]] = {
-        "speed": speed, "instructions": instructions, "source": source, "size": size,
-        "memory": memory, "cycles": cycles}
+def measure(script: str, all_of_it: dict[str, Callable[[], None]]) -> None:
+    """Measure what a script is asked for, and leave tables and pictures."""
     wanted = sys.argv[1:] or list(all_of_it)
     for name in wanted:
         if name not in all_of_it:
-            sys.exit(f"measure.sh: {name}: not one of {' '.join(all_of_it)}")
+            sys.exit(f"{script}.sh: {name}: not one of {' '.join(all_of_it)}")
     for name in wanted:
         print()
         all_of_it[name]()
 
-    results = ENV.out / "measured.json"
+    results = ENV.out / f"{script}.json"
     results.write_text(json.dumps({"accel": ENV.accel, "kernel": ENV.release, "tables": TABLES}, indent=1))
     print()
     for path in (results, *pictures(ENV.out)):
@@ -370,4 +358,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    measure("measure", {"speed": speed, "instructions": instructions, "source": source, "size": size,
+                        "memory": memory, "cycles": cycles})

@@ -6,13 +6,11 @@ import json
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from measure import ENV, MIB, head, machine, row
+from measure import ENV, MIB, head, machine, measure, row, spread
 from vbw import descriptors
 from vbw.vm import OURS, VM
 
@@ -165,22 +163,8 @@ def bench(what: str, image: Path, engine: str, depth: int) -> None:
         row(what, error.stderr.strip().splitlines()[-1], "", "", "")
         return
     stock, ours = (statistics.median(values) for values in measured.values())
-    spread = max((max(values) - min(values)) / statistics.median(values) for values in measured.values())
-    row(what, f"{stock:,.0f}", f"{ours:,.0f}", f"{ours / stock:.2f}", f"{spread:.0%}")
-
-
-def main() -> None:
-    """Measure what is asked for."""
-    all_of_it: dict[str, Callable[[], None]] = {
-        "switches": switches, "latency": latency, "synchronous": synchronous}
-    wanted = sys.argv[1:] or list(all_of_it)
-    for name in wanted:
-        if name not in all_of_it:
-            sys.exit(f"measure-host.sh: {name}: not one of {' '.join(all_of_it)}")
-    for name in wanted:
-        print()
-        all_of_it[name]()
+    row(what, f"{stock:,.0f}", f"{ours:,.0f}", f"{ours / stock:.2f}", spread(measured.values()))
 
 
 if __name__ == "__main__":
-    main()
+    measure("measure-host", {"switches": switches, "latency": latency, "synchronous": synchronous})
