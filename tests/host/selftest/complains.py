@@ -58,3 +58,7 @@ def test_command_fails(boot):
     """A command's failure is the test's."""
     vm = boot(Config(), driver=None)
     vm.guest("exit 7")
+
+
+def test_qemu_does_not_start(boot):
+    boot(Config(extra=["-blockdev", "driver=no-such-driver,node-name=node"]))

@@ -92,8 +92,9 @@ class VM:
     def _last_words(self) -> str:
         text = []
         for name in ("qemu.log", "console.log"):
-            lines = (self.folder / name).read_text(errors="replace").splitlines()[-12:]
-            text += [f"--- end of {self.folder / name}"] + lines
+            path = self.folder / name
+            if path.exists():
+                text += [f"--- end of {path}"] + path.read_text(errors="replace").splitlines()[-12:]
         return "\n".join(text)
 
     def finish(self) -> list[kernel_log.Line]:
