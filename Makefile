@@ -31,8 +31,8 @@ check-guest: ## the tests that boot guests, and what they are tested with
 	@$S/run.sh --root-disk python3 -m pytest -c tests/pytest.ini tests
 
 .PHONY: check-qemu
-check-qemu: ## QEMU's own tests of what the series changes; COMPARE=1: and without it; SANITIZE=1: with ASan, UBSan
-	@$S/check-qemu.sh $(if $(COMPARE),--compare) $(if $(SANITIZE),--sanitize)
+check-qemu: ## QEMU's own tests; COMPARE=1: also without the series; EACH=1: after each patch; SANITIZE=1: with ASan, UBSan
+	@$S/check-qemu.sh $(if $(EACH),--each) $(if $(COMPARE),--compare) $(if $(SANITIZE),--sanitize)
 
 .PHONY: fuzz
 fuzz: ## QEMU's fuzz targets of virtio-blk, RUNS=… inputs each

@@ -1,12 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/check-qemu.sh [--compare] [--sanitize]
+# Usage: scripts/check-qemu.sh [--compare] [--sanitize] | --each [FROM [TO]]
 #
 # Builds the patched QEMU's own tests and runs those of what the series changes. With --compare, those
 # that QEMU has already are run without the series, too, and what passes there has to pass with it.
 # With --sanitize all is built with AddressSanitizer and UndefinedBehaviorSanitizer, and what they
 # report is a failure of the test that ran.
+#
+# With --each QEMU is built with the first patch, with the first two, and so on, and each time all but the
+# iotests are run: whoever bisects finds a QEMU that works. FROM and TO are numbers of patches; the
+# default is all of them.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -14,6 +18,46 @@ set -euo pipefail
 usage_if_asked "$@"
 fetch_qemu
 run_inside "$@"
+
+# The result of a run in the log $1, as $passed, $failed and $skipped. A failing test may say so twice, by
+# its own line and by the status of its program.
+count() {
+	failed=$(grep -c '^not ok' "$1" || true)
+	skipped=$(grep -ciE '^ok .*# skip' "$1" || true)
+	passed=$(($(grep -c '^ok' "$1" || true) - skipped))
+	grep '^not ok' "$1" || true
+}
+
+each() {
+	local names=() number from to log bad=0
+	[ -z "${VBW_QEMU_RELEASE-}" ] || die "--each is for the release that the series is made for"
+	mapfile -t names < <(sed 's/#.*//; s/[[:space:]]//g; /^$/d' "$VBW_SRC/qemu-patches/series")
+	from=${1:-1} to=${2:-${#names[@]}}
+	[ "$from" -ge 1 ] && [ "$from" -le "$to" ] && [ "$to" -le ${#names[@]} ] ||
+		die "the series has ${#names[@]} patches: no such part of it as $from to $to"
+	for ((number = from; number <= to; number++)); do
+		log=${VBW_OUT:-$VBW_LOG}/qemu-tests-first-$number.tap
+		if ! "$VBW_SRC/scripts/qemu.sh" --tests --first "$number" \
+			"$VBW_SRC/scripts/qemu-tests.sh" --quick >"$log"; then
+			echo "not ok $number ${names[number - 1]}: does not build"
+			bad=$((bad + 1))
+			continue
+		fi
+		count "$log"
+		if [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]; then
+			echo "ok $number ${names[number - 1]}: $passed passed, $skipped skipped"
+		else
+			echo "not ok $number ${names[number - 1]}: $passed passed, $failed failed (log: $log)"
+			bad=$((bad + 1))
+		fi
+	done
+	[ "$bad" -eq 0 ]
+}
+
+if [ "${1-}" = --each ]; then
+	each "${@:2}"
+	exit
+fi
 
 compare='' sanitize=()
 for option in "$@"; do
@@ -40,11 +84,7 @@ passed_in() { sed -nE '/# skip/Id; s/^ok( [0-9]+)? //p' "$1" | sed 's/ *$//' | s
 say "QEMU's own tests (log: $log)"
 run_tests "$log" "${sanitize[@]}"
 
-# A failing test may say so twice, by its own line and by the status of its program.
-failed=$(grep -c '^not ok' "$log" || true)
-skipped=$(grep -ciE '^ok .*# skip' "$log" || true)
-passed=$(($(grep -c '^ok' "$log" || true) - skipped))
-grep '^not ok' "$log" || true
+count "$log"
 
 if [ -n "$compare" ]; then
 	before=$out/qemu-tests-unpatched.tap

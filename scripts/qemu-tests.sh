@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Usage: called by scripts/check-qemu.sh in a build folder of QEMU, with the names of the files that the
-# series touches there on standard input, and with the option that the build was made with
+# series touches there on standard input, and with the option that the build was made with; --quick
+# leaves out the iotests
 #
 # Runs QEMU's own tests of what the series changes: all qtests of virtio-blk, unit tests of the block
 # layer, and those iotests that the series adds or changes, next to those in scripts/qemu-iotests.list.
@@ -62,6 +63,8 @@ done
 for program in tests/unit/test-*; do
 	[ ! -f "$program" ] || run "$program" "$program" --tap -k
 done
+
+[ "${1-}" != --quick ] || exit 0
 
 cd tests/qemu-iotests
 for format in raw qcow2; do

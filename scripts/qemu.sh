@@ -1,15 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/qemu.sh [--source | --tests [--unpatched | --sanitize] CMD… | --fuzz CMD…]
+# Usage: scripts/qemu.sh [--source | --tests [--unpatched | --first N | --sanitize] CMD… | --fuzz CMD…]
 #
 # Makes sure that QEMU with qemu-patches/series is built and prints the folder that holds
 # qemu-system-x86_64, qemu-img, qemu-io and qemu-storage-daemon. With --source nothing is built, and
 # the folder that it prints holds the unpatched source. With --tests QEMU's own test programs are
 # built as well and CMD runs in the build folder, which nobody else can change in the meantime, with
 # the names of the files that the series touches on standard input. --unpatched does that with a build
-# without the series, to compare with, --sanitize with one that has AddressSanitizer and
-# UndefinedBehaviorSanitizer, and --fuzz with QEMU's fuzz targets, which are made in the same tree.
+# without the series, to compare with, --first with one that has only N patches of it, --sanitize with
+# one that has AddressSanitizer and UndefinedBehaviorSanitizer, and --fuzz with QEMU's fuzz targets, which
+# are made in the same tree.
 #
 # VBW_QEMU_RELEASE=10.2 does all that with another release, for which there is qemu-patches/10.2.
 #
@@ -32,8 +33,8 @@ dsc=${sources[0]}
 
 PATCHES=$VBW_SRC/qemu-patches
 SERIES=$PATCHES/series
-# What another release has instead of patches of the series, the list of those it does not need, and the
-# devices that it needs besides.
+# What another release has instead of patches of the series, the lists of those that it needs before them
+# and of those that it does not need, and the devices that it needs besides.
 OTHERS=$PATCHES/${VBW_QEMU_RELEASE-}
 DEVICES=("$VBW_SRC/scripts/qemu-devices.mak")
 [ ! -e "$OTHERS/devices.mak" ] || DEVICES+=("$OTHERS/devices.mak")
@@ -65,10 +66,14 @@ SANITIZE=(--cc=clang-19 --cxx=clang++-19 --enable-asan --enable-ubsan --enable-f
 # names LIST: the names in it, none if the file is not there.
 names() { [ ! -e "$1" ] || sed 's/#.*//; s/[[:space:]]//g; /^$/d' "$1"; }
 
-# The patches in the series, as paths below qemu-patches.
+# The patches in the series, or the first of them, as paths below qemu-patches.
+first='$'
 series() {
 	local name
-	names "$SERIES" | { grep -Fvxf <(names "$OTHERS/dropped") || true; } | while read -r name; do
+	{
+		[ "$SERIES" = /dev/null ] || names "$OTHERS/added"
+		names "$SERIES" | { grep -Fvxf <(names "$OTHERS/dropped") || true; }
+	} | sed -n "1,${first}p" | while read -r name; do
 		[ ! -e "$OTHERS/$name" ] || name=$(realpath --relative-to="$PATCHES" "$OTHERS/$name")
 		echo "$name"
 	done
@@ -187,6 +192,13 @@ case ${1-} in
 		SERIES=/dev/null
 		variant=(unpatched)
 		shift
+		;;
+	--first)
+		# One tree for every N, so that only what a patch changes is built anew.
+		first=${2:?--first needs a number of patches}
+		variant=(first)
+		log=$VBW_LOG/qemu-tests-first
+		shift 2
 		;;
 	--sanitize)
 		sanitize=("${SANITIZE[@]}")

@@ -20,6 +20,7 @@ if [ "$1" = --root-disk ]; then
 	shift
 	[ $# -gt 0 ] || die "no command; see scripts/run.sh --help"
 fi
+fetch_qemu
 run_inside "$@"
 
 export VBW_DEBUG=
