@@ -12,7 +12,7 @@ from pathlib import Path
 
 from measure import ENV, MIB, head, machine, measure, row, spread
 from vbw import descriptors
-from vbw.vm import OURS, VM
+from vbw.vm import OURS, STOCK, VM
 
 RUNS = 5
 
@@ -98,25 +98,33 @@ def latency() -> None:
             if load:
                 load.signal("INT")
                 load.wait()
-        print()
-        head("ms for a read, one at a time, beside 8 writes at a time", "median", "999 of 1000 within", "longest")
-        beside = vm.guest.start(FIO + "--rw=randwrite --ioengine=libaio --iodepth=8 --output=/dev/null")
-        for what, command in (("no switches", "sleep 20"), ("switches", SWITCH % number)):
-            probe = vm.guest.start(FIO + "--rw=randread --ioengine=psync --output-format=json "
-                                         "--output=/run/probe.out")
-            began = time.monotonic()
-            vm.guest(command, 600)
-            seconds = time.monotonic() - began
-            probe.signal("INT")
-            probe.wait()
-            report = vm.guest("cat /run/probe.out")
-            # Before it is that fio was told to end.
-            times = json.loads(report[report.index("{"):])["jobs"][0]["read"]["clat_ns"]
-            rate = f", {2 * number / seconds:.0f} in a second" if what == "switches" else ""
-            row(what + rate, *(f"{value / 1e6:.2f}" for value in (
-                times["percentile"]["50.000000"], times["percentile"]["99.900000"], times["max"])))
-        beside.signal("INT")
-        beside.wait()
+    print()
+    head("ms for a read, one at a time, beside 8 writes at a time", "median", "999 of 1000 within", "longest")
+    for what, driver, stock in (("this pair", OURS, False), ("stock QEMU, virtio_blk", STOCK, True)):
+        with machine(props=QUEUES, deadline=3600, stock_qemu=stock, **THREADS) as vm:
+            vm.load(driver)
+            pauses(what, vm, number)
+
+
+def pauses(what: str, vm: VM, number: int) -> None:
+    """Two rows: how long reads take without switches, and with some."""
+    beside = vm.guest.start(FIO + "--rw=randwrite --ioengine=libaio --iodepth=8 --output=/dev/null")
+    for how, command in (("no switches", "sleep 20"), ("switches", SWITCH % number)):
+        probe = vm.guest.start(FIO + "--rw=randread --ioengine=psync --output-format=json "
+                                     "--output=/run/probe.out")
+        began = time.monotonic()
+        vm.guest(command, 600)
+        seconds = time.monotonic() - began
+        probe.signal("INT")
+        probe.wait()
+        report = vm.guest("cat /run/probe.out")
+        # Before it is that fio was told to end.
+        times = json.loads(report[report.index("{"):])["jobs"][0]["read"]["clat_ns"]
+        rate = f", {2 * number / seconds:.0f} in a second" if how == "switches" else ""
+        row(f"{what}, {how}{rate}", *(f"{value / 1e6:.2f}" for value in (
+            times["percentile"]["50.000000"], times["percentile"]["99.900000"], times["max"])))
+    beside.signal("INT")
+    beside.wait()
 
 
 def writes_per_second(image: Path, engine: str, depth: int, ours: bool, number: int) -> float:
