@@ -445,6 +445,8 @@ impl World {
             );
         }
 
+        self.check_end_of_work();
+
         // At the end nobody waits, and what is freed is not used.
         if self.closed {
             assert_eq!(self.current, None, "waits for ever");
@@ -476,6 +478,20 @@ impl World {
         if quiet && self.asked.is_some() {
             assert!(!self.machine.is_idle(), "asked for nobody");
         }
+    }
+
+    /// The work comes to rest, also if from now on limits can never be changed and nothing answers.
+    fn check_end_of_work(&self) {
+        let mut machine = self.machine;
+
+        for _ in 0..10 {
+            match machine.step() {
+                Step::SetFlushes(on) => machine.flushes_set(on, false),
+                Step::Rest => return,
+                Step::Ask(_) | Step::Report(..) | Step::Restored(..) => (),
+            }
+        }
+        panic!("work without end");
     }
 }
 
