@@ -33,8 +33,9 @@ each() {
 	[ -z "${VBW_QEMU_RELEASE-}" ] || die "--each is for the release that the series is made for"
 	mapfile -t names < <(sed 's/#.*//; s/[[:space:]]//g; /^$/d' "$VBW_SRC/qemu-patches/series")
 	from=${1:-1} to=${2:-${#names[@]}}
-	[ "$from" -ge 1 ] && [ "$from" -le "$to" ] && [ "$to" -le ${#names[@]} ] ||
+	if [ "$from" -lt 1 ] || [ "$from" -gt "$to" ] || [ "$to" -gt ${#names[@]} ]; then
 		die "the series has ${#names[@]} patches: no such part of it as $from to $to"
+	fi
 	for ((number = from; number <= to; number++)); do
 		log=${VBW_OUT:-$VBW_LOG}/qemu-tests-first-$number.tap
 		if ! "$VBW_SRC/scripts/qemu.sh" --tests --first "$number" \

@@ -23,6 +23,9 @@ FIO = "fio --name=load --filename=/dev/vda --size=16m --bs=4k --direct=1 --time_
 BUSY = FIO + ("--rw=randwrite --ioengine=libaio --iodepth=32 --verify=crc32c --verify_fatal=1 "
               "--verify_backlog=256 --output=/run/busy.out")
 
+# How far it is from one write to the next. File systems keep neighbours together, and so write them together.
+STEPS = {"neighbours": 4096, "scattered": MIB + 4096}
+
 SWITCH = """cd /sys/block/vda; n=0; while [ $n -lt %d ]; do
     echo 'write through' > cache_type && echo 'write back' > cache_type || exit 1; n=$((n + 1)); done"""
 
@@ -127,8 +130,9 @@ def pauses(what: str, vm: VM, number: int) -> None:
     beside.wait()
 
 
-def writes_per_second(image: Path, engine: str, depth: int, ours: bool, number: int) -> float:
-    """Of 4 KiB, with qemu-img: stock QEMU writes and flushes, ours opens the image with O_DSYNC."""
+def writes_per_second(image: Path, engine: str, depth: int, step: int, ours: bool, number: int) -> float:
+    """Of 4 KiB, each `step` bytes after the one before, with qemu-img: stock QEMU writes and flushes,
+    ours opens the image with O_DSYNC."""
     options = f"driver=raw,file.driver=file,file.filename={image}"
     if ours:
         options += ",cache.dsync=on"
@@ -136,7 +140,7 @@ def writes_per_second(image: Path, engine: str, depth: int, ours: bool, number: 
     # Linux AIO is only there with O_DIRECT.
     mode = "directsync" if engine == "native" else "writethrough"
     output = subprocess.run(
-        [program, "bench", "-w", "-c", str(number), "-d", str(depth), "-s", "4096", "-t", mode,
+        [program, "bench", "-w", "-c", str(number), "-d", str(depth), "-s", "4096", "-S", str(step), "-t", mode,
          "-i", engine, "--image-opts", options], check=True, capture_output=True, text=True).stdout
     return number / float(re.search(r"completed in ([\d.]+) sec", output).group(1))  # type: ignore[union-attr]
 
@@ -155,18 +159,19 @@ def synchronous() -> None:
             subprocess.run(["sync", "-f", image], check=True)
             for engine in ("threads", "io_uring", "native"):
                 for depth in (1, 32):
-                    bench(f"{place}, {engine}, {depth} at a time", image, engine, depth)
+                    for pattern, step in STEPS.items():
+                        bench(f"{place}, {engine}, {depth} at a time, {pattern}", image, engine, depth, step)
 
 
-def bench(what: str, image: Path, engine: str, depth: int) -> None:
+def bench(what: str, image: Path, engine: str, depth: int, step: int) -> None:
     """A row: medians of runs that take turns."""
     measured: dict[bool, list[float]] = {False: [], True: []}
     try:
         # Of a second or so each.
-        number = int(min(writes_per_second(image, engine, depth, ours, 1000) for ours in measured)) + 1000
+        number = int(min(writes_per_second(image, engine, depth, step, ours, 1000) for ours in measured)) + 1000
         for _ in range(RUNS):
             for ours, values in measured.items():
-                values.append(writes_per_second(image, engine, depth, ours, number))
+                values.append(writes_per_second(image, engine, depth, step, ours, number))
     except subprocess.CalledProcessError as error:
         row(what, error.stderr.strip().splitlines()[-1], "", "", "")
         return
