@@ -17,6 +17,7 @@ from test_errors import write_and_verify
 from test_flushes import flushes_of
 from test_reset import until
 from test_switch import MODES, expect, has_set_wce, set_mode
+from vbw import descriptors
 from vbw.machine import Config, Disk, file_node, raw_node
 from vbw.vm import OURS, STOCK
 
@@ -130,6 +131,7 @@ def test_mode_goes_with_the_guest(journey, boot, disk, driver, stock, props, mod
     vm = journey.receive(config)
     assert guest_mode(vm) == mode
     assert vm.host_mode() == ("write back" if stock else mode)
+    assert descriptors.synchronous(vm) == (vm.host_mode() == "write through"), "the image is open accordingly"
     assert flushes_of(vm, FSYNC) == (mode == "write back"), "the guest goes by its mode"
 
 
