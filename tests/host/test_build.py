@@ -92,6 +92,7 @@ class TestBuildRoot:
         assert "has no apt-get; install them, or use BUILDROOT=none" in complaint(result)
 
 
+@pytest.mark.stock_kernel("no guest")
 class TestBuildrootNone:
     """BUILDROOT=none: the host has all the tools."""
 
@@ -116,6 +117,7 @@ class TestBuildrootNone:
         assert "not installed here as packages: bison flex" in result.stderr
 
 
+@pytest.mark.stock_kernel("no guest")
 class TestKdir:
     """A KDIR that does not fit."""
 

@@ -22,13 +22,14 @@ echo disk > /sys/power/state && {AWAKE}
 def machine(boot, folder):
     """Start a machine with disks whose images outlive it."""
     images = [folder / name for name in ("disk0.img", "system.img")]
-    for image, mib in zip(images, (64, 512)):
+    for image, mib in zip(images, (64, 1024)):
         with image.open("wb") as file:
             file.truncate(mib << 20)
 
     def start(driver):
         disks = [Disk(raw_node(file_node(image)), name=image.stem) for image in images]
-        return boot(Config(disks=disks, serial=True), driver=driver)
+        # The memory has to have room for itself and for what is read of the one before.
+        return boot(Config(disks=disks, serial=True, memory_mb=1024), driver=driver)
 
     yield start
     for image in images:

@@ -11,7 +11,6 @@ import time
 import pytest
 
 from test_flushes import flushes_of
-from test_pending import go_on, hmp
 from test_switch import expect, guest_view, set_mode
 from vbw.machine import Config, Disk, file_node, flush_fails_node, raw_node
 
@@ -166,19 +165,20 @@ def test_serial_number_is_there_after(machine, lose_state):
         lose_state(vm)
 
 
-def test_switch_that_is_pending(machine, image):
+def test_switch_that_is_pending(machine, env, image):
     """ENODEV: the device has forgotten it; and the mode is what it was.
 
-    The flush of the switch is held up until the reset, which waits for it, has begun.
+    The flush of the switch takes long enough for the reset to begin, which waits for it. So does QEMU
+    then, so that nobody could tell it from outside when to go on.
     """
-    node = raw_node({"driver": "blkdebug", "image": file_node(image)})
-    vm = machine(node)
-    hmp(vm, "break flush_to_os stop")
+    slow = {"event": "none", "iotype": "flush", "errno": 0, "once": True,
+            "delay-ns": 3_000_000_000 * env.patience}
+    vm = machine(raw_node({"driver": "blkdebug", "image": file_node(image), "inject-error": [slow]}))
+    assert vm.guest("vbwtool write /dev/vda 0 4096 1") == "OK"
     first = vm.guest.start("vbwtool set /sys/block/vda/cache_type 'write through'")
     assert vm.guest(f"vbwtool wait {STATUS} 'pending write through' 10") == "OK"
     second = vm.guest.start("vbwtool set /sys/block/vda/cache_type 'write through'")
     resetting = vm.guest.start("echo 1 > $(readlink -f /sys/block/vda/device/..)/reset")
-    go_on(vm)
     assert resetting.wait(30).status == 0
     # The first one may have been answered before the reset; nobody waits for ever.
     assert first.wait(20).text in ("ENODEV", "OK")

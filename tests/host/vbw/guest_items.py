@@ -113,8 +113,7 @@ class ScenarioNode(pytest.Collector):
     def _run_script(self, vm: VM, run: ScriptRun) -> None:
         script = base64.b64encode(self.path.read_bytes()).decode()
         vm.guest(f"echo {script} | base64 -d > /vbw/{self.path.name}")
-        environ = {"PATIENCE": str(vm.env.patience), **self.scenario.environ}
-        words = [f"{key}={shlex.quote(value)}" for key, value in environ.items()]
+        words = [f"{key}={shlex.quote(value)}" for key, value in self.scenario.environ.items()]
         command = " ".join(words + ["sh", f"/vbw/{self.path.name}", "/dev/vda"])
         try:
             output = vm.guest.run(command, timeout=self.scenario.timeout, check=False)
