@@ -31,7 +31,7 @@ count() {
 each() {
 	local names=() number from to log bad=0
 	[ -z "${VBW_QEMU_RELEASE-}" ] || die "--each is for the release that the series is made for"
-	mapfile -t names < <(sed 's/#.*//; s/[[:space:]]//g; /^$/d' "$VBW_SRC/qemu-patches/series")
+	mapfile -t names < <(listed "$VBW_SRC/qemu-patches/series")
 	from=${1:-1} to=${2:-${#names[@]}}
 	if [ "$from" -lt 1 ] || [ "$from" -gt "$to" ] || [ "$to" -gt ${#names[@]} ]; then
 		die "the series has ${#names[@]} patches: no such part of it as $from to $to"

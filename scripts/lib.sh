@@ -45,7 +45,7 @@ digest() {
 	done | sort -zu | xargs -0r sha256sum | sed "s|  $VBW_SRC/|  |" | sha256sum | cut -c1-64
 }
 
-# listed FILE…: the packages that lists name.
+# listed FILE…: what lists name, packages or patches, without the comments.
 listed() { sed 's/#.*//' "$@" | tr -s '[:space:]' '\n' | sed '/^$/d'; }
 
 # tools LIST…: the versions of what builds, so that a part is made again when they change, and not

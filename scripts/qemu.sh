@@ -64,7 +64,7 @@ CONFIGURE=(
 SANITIZE=(--cc=clang-19 --cxx=clang++-19 --enable-asan --enable-ubsan --enable-fuzzing)
 
 # names LIST: the names in it, none if the file is not there.
-names() { [ ! -e "$1" ] || sed 's/#.*//; s/[[:space:]]//g; /^$/d' "$1"; }
+names() { [ ! -e "$1" ] || listed "$1"; }
 
 # The patches in the series, or the first of them, as paths below qemu-patches.
 first='$'
