@@ -23,7 +23,7 @@ FIELDS = {
     "capacity": (0, 8, [], {
         0: "empty", 2**54 - 1: WORKS, 2**54: REFUSED, 2**63: REFUSED, MOST: REFUSED}),
     "size_max": (8, 4, ["--with", "size-max"], {
-        0: REFUSED, 1: REFUSED, 4095: REFUSED, 4096: WORKS, 2**32 - 1: WORKS}),
+        0: WORKS, 1: REFUSED, 4095: REFUSED, 4096: WORKS, 2**32 - 1: WORKS}),
     "seg_max": (12, 4, [], {0: WORKS, 1: WORKS, 2**31: WORKS, 2**32 - 1: WORKS}),
     "blk_size": (20, 4, [], {
         1: REFUSED, 3: REFUSED, 511: REFUSED, 2**31: REFUSED, 2**32 - 1: REFUSED, 4096: WORKS}),

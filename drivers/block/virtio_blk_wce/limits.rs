@@ -27,6 +27,10 @@ const MAX_RANGES: u32 = 256;
 /// The shortest limit of a segment's length that the block layer takes, in bytes.
 const MIN_SEGMENT_SIZE: u32 = 4096;
 
+/// The longest segment in bytes for a device that offers a limit and gives zero, as the vhost-user
+/// export of QEMU's storage daemon does: the block layer's default, `BLK_MAX_SEGMENT_SIZE`.
+const DEFAULT_SEGMENT_SIZE: u32 = 65536;
+
 /// The numbers of request queues to use: no more than `most` of all kinds together, unless that is
 /// zero, and `poll` to poll as long as one is left that has interrupts.
 ///
@@ -122,7 +126,7 @@ pub(crate) fn read(dev: &Device<device::Bound>) -> Result<Limits> {
         .clamp(1, MAX_SEGMENTS);
     let longest = dev
         .read_if(feature::SIZE_MAX, config::SIZE_MAX)?
-        .unwrap_or(u32::MAX)
+        .map_or(u32::MAX, |bytes| or(bytes, DEFAULT_SEGMENT_SIZE))
         .min(u32::try_from(dev.max_dma_size()).unwrap_or(u32::MAX));
     if longest < MIN_SEGMENT_SIZE {
         dev_err!(dev, "segments of {} bytes are too short\n", longest);

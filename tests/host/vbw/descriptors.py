@@ -20,12 +20,13 @@ def qemu_pid(vm: VM) -> int:
     return pid
 
 
-def images(vm: VM, part: str = "") -> dict[int, tuple[int, int]]:
-    """Each descriptor of an image: the file's inode, and the flags it is open with.
+def images(owner: VM | int, part: str = "") -> dict[int, tuple[int, int]]:
+    """Each descriptor that a machine's QEMU, or a process, has of an image.
 
-    Only of those that have or had the part in their names.
+    It has the file's inode, and the flags it is open with. Only of those that have or had the part
+    in their names.
     """
-    process = Path(f"/proc/{qemu_pid(vm)}")
+    process = Path(f"/proc/{owner if isinstance(owner, int) else qemu_pid(owner)}")
     found = {}
     for link in (process / "fd").iterdir():
         try:
@@ -39,12 +40,12 @@ def images(vm: VM, part: str = "") -> dict[int, tuple[int, int]]:
     return found
 
 
-def synchronous(vm: VM, part: str = "") -> bool | None:
-    """Whether QEMU has the images that it writes to open with O_DSYNC; None if there are none.
+def synchronous(owner: VM | int, part: str = "") -> bool | None:
+    """Whether images that are written to are open with O_DSYNC; None if there are none.
 
     Those that have the part in their names have to agree.
     """
-    found = {bool(flags & os.O_DSYNC) for _, flags in images(vm, part).values()
+    found = {bool(flags & os.O_DSYNC) for _, flags in images(owner, part).values()
              if flags & os.O_ACCMODE == os.O_RDWR}
-    assert len(found) < 2, f"some images are open with O_DSYNC, some without: {images(vm)}"
+    assert len(found) < 2, f"some images are open with O_DSYNC, some without: {images(owner)}"
     return found.pop() if found else None

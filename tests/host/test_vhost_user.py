@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A disk that is an export of QEMU's storage daemon, and so in another process than its device."""
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from test_errors import write_and_verify
+from test_reset import until
+from test_switch import MODES, guest_view, has_set_wce, set_mode
+from vbw import descriptors
+from vbw.machine import file_node, flush_fails_node, raw_node
+from vbw.testdev import machine_with
+from vbw.vm import wait_for_disks
+
+FIO = ("fio --name=load --filename=/dev/vda --size=4m --bs=4k --direct=1 --ioengine=libaio --iodepth=32 "
+       "--rw=randwrite --verify=crc32c --verify_fatal=1 --verify_backlog=256 --time_based --runtime=600 "
+       "--output=/run/fio.out")
+
+
+class StorageDaemon:
+    """The daemon with one export, for one machine."""
+
+    def __init__(self, folder, sockets, binary, node, queues):
+        self.folder = folder
+        self.socket = sockets / "export.sock"
+        self.queues = queues
+        export = {"type": "vhost-user-blk", "id": "export", "node-name": "node", "writable": True,
+                  "num-queues": queues, "addr": {"type": "unix", "path": str(self.socket)}}
+        self.command = [str(binary), "--blockdev", json.dumps({**node, "node-name": "node"}),
+                        "--export", json.dumps(export)]
+        self.process = None
+
+    def start(self):
+        """Start it, or start it again."""
+        self.socket.unlink(missing_ok=True)
+        with (self.folder / "daemon.log").open("ab") as log:
+            self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *self.command],
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        until(lambda: self.socket.exists() or self.process.poll() is not None, "the daemon does not start")
+        assert self.process.poll() is None, (self.folder / "daemon.log").read_text()
+
+    def end(self):
+        """End it, also when it does not want to."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    def arguments(self):
+        """QEMU's arguments for the device."""
+        return ["-chardev", f"socket,id=export,path={self.socket},reconnect-ms=50",
+                "-device", f"vhost-user-blk-pci,id=disk0,chardev=export,num-queues={self.queues}"]
+
+    def synchronous(self):
+        """Whether the image is open with O_DSYNC."""
+        return descriptors.synchronous(self.process.pid)
+
+
+@pytest.fixture
+def export(env, folder):
+    """Start a daemon on a node; it ends after the test's machines."""
+    daemons = []
+    # Not in the test's folder: the name of a socket can't be that long.
+    with tempfile.TemporaryDirectory(prefix="vbw-") as sockets:
+
+        def start(node, queues=1):
+            daemons.append(StorageDaemon(folder, Path(sockets), env.qemu / "qemu-storage-daemon", node, queues))
+            daemons[-1].start()
+            return daemons[-1]
+
+        yield start
+        for daemon in daemons:
+            daemon.end()
+
+
+def started(boot, daemon, **more):
+    """A machine with the daemon's disk."""
+    vm = boot(machine_with(daemon, **more))
+    vm.guest(wait_for_disks(1))
+    assert has_set_wce(vm)
+    return vm
+
+
+def expect(vm, daemon, mode, status):
+    """Guest and daemon agree on the mode."""
+    assert guest_view(vm) == [mode, mode, status]
+    assert daemon.synchronous() == (mode == "write through")
+
+
+def test_switches_under_load(boot, export, image):
+    daemon = export(raw_node(file_node(image)), queues=2)
+    vm = started(boot, daemon)
+    expect(vm, daemon, "write back", "none")
+    files = len(descriptors.images(daemon.process.pid))
+    load = vm.guest.start(FIO)
+    for mode in MODES * 4:
+        assert set_mode(vm, mode) == "OK"
+        expect(vm, daemon, mode, f"ok {mode}")
+        assert load.running(), load.wait().text
+    assert len(descriptors.images(daemon.process.pid)) == files
+    load.signal("INT")
+    load.wait()
+    report = vm.guest("cat /run/fio.out")
+    assert "err= 0" in report, report
+
+
+def test_flush_fails(boot, export, image):
+    daemon = export(flush_fails_node(image, once=False))
+    vm = started(boot, daemon)
+    for seed in range(2):
+        # Without a write QEMU knows that there is nothing to flush.
+        write_and_verify(vm, 65536, seed)
+        assert set_mode(vm, "write through") == "EIO"
+        expect(vm, daemon, "write back", "error write through EIO")
+    assert set_mode(vm, "write back") == "OK"
+    expect(vm, daemon, "write back", "ok write back")
+
+
+def test_image_is_deleted(boot, export, image):
+    daemon = export(raw_node(file_node(image)))
+    vm = started(boot, daemon)
+    inode = image.stat().st_ino
+    image.unlink()
+    for mode in MODES:
+        assert set_mode(vm, mode) == "OK"
+        expect(vm, daemon, mode, f"ok {mode}")
+        assert {number for number, _ in descriptors.images(daemon.process.pid).values()} == {inode}
+    write_and_verify(vm, 65536, 1)
+
+
+def test_connection_is_lost(boot, export, image):
+    """The new daemon does not know which mode the guest goes by, so it gets the one that is always safe."""
+    daemon = export(raw_node(file_node(image)))
+    vm = started(boot, daemon)
+    for mode in ("write back", "write through"):
+        assert set_mode(vm, mode) == "OK"
+        daemon.end()
+        daemon.start()
+        assert vm.guest("vbwtool wait /sys/block/vda/cache_type 'write through' 10") == "OK"
+        write_and_verify(vm, 65536, 1)
+        assert daemon.synchronous()
+        assert guest_view(vm)[:2] == ["write through", "write through"]
