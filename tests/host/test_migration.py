@@ -15,6 +15,7 @@ from qemu.qmp import QMPError
 from test_durability import tracer
 from test_errors import write_and_verify
 from test_flushes import flushes_of
+from test_host_switch import host_sets
 from test_reset import until
 from test_switch import MODES, expect, has_set_wce, set_mode
 from vbw import descriptors
@@ -57,12 +58,14 @@ class Journey:
         vm.kill()
         return downtime
 
-    def receive(self, config):
-        """Start a machine that the guest comes to."""
+    def receive(self, config, paused=False):
+        """Start a machine that the guest comes to; go on with one that was paused."""
         config = dataclasses.replace(config, extra=["-incoming", "defer"])
         vm = self.boot(config, incoming=True)
         vm.qmp("migrate-incoming", uri=f"file:{self.state}")
         migrated(vm)
+        if paused:
+            vm.qmp("cont")
         vm.guest.resync()
         return vm
 
@@ -133,6 +136,58 @@ def test_mode_goes_with_the_guest(journey, boot, disk, driver, stock, props, mod
     assert vm.host_mode() == ("write back" if stock else mode)
     assert descriptors.synchronous(vm) == (vm.host_mode() == "write through"), "the image is open accordingly"
     assert flushes_of(vm, FSYNC) == (mode == "write back"), "the guest goes by its mode"
+
+
+ORIGINS = {
+    # stock QEMU at first, properties there, the mode that the guest chooses
+    "stock": (True, {}, "write through"),
+    "stock-in-write-through": (True, {"write-cache": "off"}, "write back"),
+    "old-type": (False, {}, "write through"),
+}
+
+
+@pytest.mark.parametrize("stock, props, mode", ORIGINS.values(), ids=ORIGINS.keys())
+def test_mode_comes_from_the_configuration_space(journey, boot, disk, stock, props, mode):
+    """A QEMU that does not send the mode sends what its guest has last read or written."""
+    config = Config(machine=OLD, disks=[disk(**props)], stock_qemu=stock)
+    vm = boot(config, driver=STOCK)
+    assert set_mode(vm, mode) == "OK"
+    journey.send(vm)
+    assert not journey.mode_was_sent()
+
+    vm = journey.receive(dataclasses.replace(config, stock_qemu=False))
+    assert (guest_mode(vm), vm.host_mode()) == (mode, mode)
+    assert descriptors.synchronous(vm) == (mode == "write through"), "the image is open accordingly"
+    assert flushes_of(vm, FSYNC) == (mode == "write back"), "the guest goes by its mode"
+    vm.guest("rmmod virtio_blk")
+    vm.load(STOCK)
+    start = "write through" if props else "write back"
+    assert (guest_mode(vm), vm.host_mode()) == (start, start), "a reset brings the first mode back"
+
+
+def test_mode_that_the_guest_has_not_read(journey, boot, disk):
+    """The host has just changed it, and goes on there with what it has said here."""
+    config = Config(machine=OLD, disks=[disk()])
+    vm = boot(config, driver=STOCK)
+    vm.qmp("stop")
+    host_sets(vm, "write through")
+    journey.send(vm)
+    assert not journey.mode_was_sent()
+    vm = journey.receive(config, paused=True)
+    assert vm.host_mode() == "write through"
+    until(lambda: vm.guest("cat /sys/block/vda/cache_type") == "write through", "the guest is not told")
+
+
+def test_mode_of_a_driver_that_is_gone(journey, boot, disk):
+    """What a driver wrote into the configuration space means nothing to the next one."""
+    config = Config(machine=OLD, disks=[disk()], stock_qemu=True)
+    vm = boot(config, driver=STOCK)
+    assert set_mode(vm, "write through") == "OK"
+    vm.guest("rmmod virtio_blk")
+    journey.send(vm)
+    vm = journey.receive(dataclasses.replace(config, stock_qemu=False))
+    vm.load(STOCK)
+    assert (guest_mode(vm), vm.host_mode()) == ("write back", "write back")
 
 
 def test_stock_does_not_take_a_new_guest(journey, boot, disk):
