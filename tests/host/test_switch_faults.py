@@ -204,6 +204,19 @@ def test_quorum(boot, folder):
         ordeal.works("write through", "write back")
 
 
+def test_flush_fails_under_luks(boot, env, folder):
+    """What is written is encrypted, and what is read back decrypted."""
+    image = folder / "disk.img"
+    secret = "secret,id=key,data=not very"
+    subprocess.run([env.qemu / "qemu-img", "create", "-q", "-f", "luks", "--object", secret, "-o",
+                    "key-secret=key,iter-time=10", image, "64M"], check=True)
+    node = {"driver": "luks", "key-secret": "key", "file": blkdebug(image, {**FLUSH_ERROR, "once": True})}
+    vm = boot(Config(disks=[Disk(node)], extra_first=["-object", secret]))
+    with Ordeal(vm, "LUKS: the flush fails once") as ordeal:
+        ordeal.fails()
+        ordeal.works("write through", "write back")
+
+
 def test_host_s_switch_fails(boot, image):
     """The guest is as before; nobody told it anything."""
     vm = boot(Config(disks=[Disk(flush_fails_node(image, once=False))]))
