@@ -26,7 +26,7 @@ FIELDS = {
         0: WORKS, 1: REFUSED, 4095: REFUSED, 4096: WORKS, 2**32 - 1: WORKS}),
     "seg_max": (12, 4, [], {0: WORKS, 1: WORKS, 2**31: WORKS, 2**32 - 1: WORKS}),
     "blk_size": (20, 4, [], {
-        1: REFUSED, 3: REFUSED, 511: REFUSED, 2**31: REFUSED, 2**32 - 1: REFUSED, 4096: WORKS}),
+        0: WORKS, 1: REFUSED, 3: REFUSED, 511: REFUSED, 2**31: REFUSED, 2**32 - 1: REFUSED, 4096: WORKS}),
     "physical_block_exp": (24, 1, [], {3: WORKS, 23: REFUSED, 32: REFUSED, 255: REFUSED}),
     "alignment_offset": (25, 1, [], {255: WORKS}),
     "min_io_size": (26, 2, [], {1: WORKS, 65535: WORKS}),

@@ -66,8 +66,9 @@ def export(env, folder):
     # Not in the test's folder: the name of a socket can't be that long.
     with tempfile.TemporaryDirectory(prefix="vbw-") as sockets:
 
-        def start(node, queues=1):
-            daemons.append(StorageDaemon(folder, Path(sockets), env.qemu / "qemu-storage-daemon", node, queues))
+        def start(node, queues=1, stock=False):
+            binary = (env.qemu_stock if stock else env.qemu) / "qemu-storage-daemon"
+            daemons.append(StorageDaemon(folder, Path(sockets), binary, node, queues))
             daemons[-1].start()
             return daemons[-1]
 
@@ -80,7 +81,6 @@ def started(boot, daemon, **more):
     """A machine with the daemon's disk."""
     vm = boot(machine_with(daemon, **more))
     vm.guest(wait_for_disks(1))
-    assert has_set_wce(vm)
     return vm
 
 
@@ -93,6 +93,7 @@ def expect(vm, daemon, mode, status):
 def test_switches_under_load(boot, export, image):
     daemon = export(raw_node(file_node(image)), queues=2)
     vm = started(boot, daemon)
+    assert has_set_wce(vm)
     expect(vm, daemon, "write back", "none")
     files = len(descriptors.images(daemon.process.pid))
     load = vm.guest.start(FIO)
@@ -143,3 +144,15 @@ def test_connection_is_lost(boot, export, image):
         write_and_verify(vm, 65536, 1)
         assert daemon.synchronous()
         assert guest_view(vm)[:2] == ["write through", "write through"]
+
+
+@pytest.mark.parametrize("stock_qemu", [False, True], ids=["patched", "stock"])
+def test_stock_daemon(boot, export, image, stock_qemu):
+    """It does not know the request, so the driver writes to the configuration space."""
+    daemon = export(raw_node(file_node(image)), stock=True)
+    vm = started(boot, daemon, stock_qemu=stock_qemu)
+    assert not has_set_wce(vm)
+    for mode in MODES * 2:
+        assert set_mode(vm, mode) == "OK"
+        assert guest_view(vm) == [mode, mode, f"ok {mode}"]
+        write_and_verify(vm, 65536, 1)
