@@ -78,16 +78,19 @@ class Program:
         until(as_expected, f"{device} is not open as it should be, O_DSYNC {synchronous}")
 
 
+def number_of_disk(vm):
+    """The disk's device number, as Program has it."""
+    return vm.guest("stat -c %t:%T /dev/vda")
+
+
 def replace(vm):
     """Give the disk's name to another device, as may happen on a host."""
-    device = vm.guest("stat -c %t:%T /dev/vda")
     vm.guest("rm /dev/vda && mknod /dev/vda b 7 0")
-    return device
 
 
 def test_open_and_reopen(host):
     """cache.dsync, by the descriptor that is open."""
-    device = host.guest("stat -c %t:%T /dev/vda")
+    device = number_of_disk(host)
     program = Program(host, "/qemu/qemu-io", "/run/io")
     program(f"open -o {NODE}")
     program.expect(device, False)
@@ -109,7 +112,7 @@ def test_flushes(host, option, flushes):
 
 def test_mode_of_a_disk(host):
     """The firmware's driver knows of no cache, so the disk is write through while it is used."""
-    device = host.guest("stat -c %t:%T /dev/vda")
+    device = number_of_disk(host)
     program = Program(host, QEMU, "/run/qmp")
     program('{"execute": "qmp_capabilities"}')
     program.expect(device, False)
