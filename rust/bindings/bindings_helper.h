@@ -21,11 +21,14 @@
 #include "../../include/uapi/linux/virtio_blk_wce.h"
 #include "../helpers/helpers.h"
 
+const blk_features_t RUST_CONST_HELPER_BLK_FEAT_FUA = BLK_FEAT_FUA;
 const blk_features_t RUST_CONST_HELPER_BLK_FEAT_WRITE_CACHE = BLK_FEAT_WRITE_CACHE;
 const blk_features_t RUST_CONST_HELPER_BLK_FEAT_ZONED = BLK_FEAT_ZONED;
 const blk_flags_t RUST_CONST_HELPER_BLK_FLAG_WRITE_CACHE_DISABLED = BLK_FLAG_WRITE_CACHE_DISABLED;
 
+const blk_opf_t RUST_CONST_HELPER_REQ_FUA = REQ_FUA;
 const blk_opf_t RUST_CONST_HELPER_REQ_NOUNMAP = REQ_NOUNMAP;
+const req_flags_t RUST_CONST_HELPER_RQF_DONTPREP = RQF_DONTPREP;
 const req_flags_t RUST_CONST_HELPER_RQF_SPECIAL_PAYLOAD = RQF_SPECIAL_PAYLOAD;
 
 const blk_status_t RUST_CONST_HELPER_BLK_STS_NOTSUPP = BLK_STS_NOTSUPP;

@@ -42,6 +42,11 @@ void rust_helper_queue_limits_start_update(struct request_queue *q, struct queue
 	*lim = queue_limits_start_update(q);
 }
 
+void rust_helper_queue_limits_cancel_update(struct request_queue *q)
+{
+	queue_limits_cancel_update(q);
+}
+
 unsigned int rust_helper_blk_mq_freeze_queue(struct request_queue *q)
 {
 	return blk_mq_freeze_queue(q);
@@ -55,9 +60,4 @@ void rust_helper_blk_mq_unfreeze_queue(struct request_queue *q, unsigned int mem
 void rust_helper_ratelimit_default_init(struct ratelimit_state *state)
 {
 	ratelimit_default_init(state);
-}
-
-void rust_helper_synchronize_rcu_tasks(void)
-{
-	synchronize_rcu_tasks();
 }

@@ -10,20 +10,19 @@
 #include <linux/blkdev.h>
 #include <linux/idr.h>
 #include <linux/ratelimit.h>
-#include <linux/rcupdate.h>
 #include <linux/virtio.h>
 
 bool rust_helper_virtio_test_bit(const struct virtio_device *vdev, unsigned int fbit);
 void rust_helper_virtio_device_ready(struct virtio_device *vdev);
 
 void rust_helper_queue_limits_start_update(struct request_queue *q, struct queue_limits *lim);
+void rust_helper_queue_limits_cancel_update(struct request_queue *q);
 void rust_helper_rq_set_payload(struct request *rq, void *payload, unsigned int len);
 void *rust_helper_rq_payload(struct request *rq);
 struct ida *rust_helper_index_ida(void);
 void rust_helper_complete_unless_faked(struct request *rq);
 bool rust_helper_blk_mq_add_to_batch(struct request *rq, struct io_comp_batch *iob, bool is_error,
 				     void (*complete)(struct io_comp_batch *iob));
-void rust_helper_synchronize_rcu_tasks(void);
 void rust_helper_ratelimit_default_init(struct ratelimit_state *state);
 unsigned int rust_helper_blk_mq_freeze_queue(struct request_queue *q);
 void rust_helper_blk_mq_unfreeze_queue(struct request_queue *q, unsigned int memflags);

@@ -8,15 +8,15 @@
 //! never held across a step, so that the mode can be read at any time.
 
 use crate::{
-    control::{self, Control},
+    control,
     disk::VirtioBlk,
-    switch::{Failure, Machine, Mode, Outcome, Step}, //
+    switch::{Failure, Machine, Mode, Outcome, Step, Way}, //
 };
 use kernel::{
     new_condvar, new_mutex,
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Release},
+        atomic::{Acquire, Atomic, AtomicFlag, Release},
         Arc,
         CondVar,
         Mutex, //
@@ -72,6 +72,29 @@ impl Ticket {
     }
 }
 
+/// What users can see of the cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct View {
+    mode: Mode,
+    /// The mode of the latest ticket, and what came of it.
+    status: Option<(Mode, Option<Outcome>)>,
+}
+
+impl View {
+    /// Whether somebody who was told of `self` has to be told of `now`.
+    ///
+    /// Not that a request for the same mode as the latest one is pending: if nothing comes of it
+    /// but what there was, a rule of udev that makes one for each event would never rest.
+    fn is_outdated_by(self, now: Self) -> bool {
+        let pending_again = matches!(
+            (self.status, now.status),
+            (Some((before, _)), Some((mode, None))) if before == mode
+        );
+
+        self.mode != now.mode || self.status != now.status && !pending_again
+    }
+}
+
 struct State {
     machine: Machine,
     /// The disk whose cache this is, while it has users.
@@ -82,6 +105,20 @@ struct State {
     current: Option<Arc<Ticket>>,
     /// The ticket that was left last.
     latest: Option<Arc<Ticket>>,
+    /// What users were told last.
+    told: View,
+}
+
+impl State {
+    fn view(&self) -> View {
+        View {
+            mode: self.machine.mode(),
+            status: self
+                .latest
+                .as_ref()
+                .map(|ticket| (ticket.mode, ticket.outcome())),
+        }
+    }
 }
 
 /// The write cache of a disk.
@@ -89,36 +126,59 @@ struct State {
 pub(crate) struct Cache {
     #[pin]
     state: Mutex<State>,
+    /// What [`Machine::needs_flushes`] says, for those who handle requests.
+    flushes: AtomicFlag,
     /// Woken for each ticket that is over.
     #[pin]
     over: CondVar,
-    control: Option<&'static dyn Control>,
+    way: Way,
 }
 
 impl Cache {
-    /// The cache of a device that is in the given mode, takes flushes or not, and can be told
-    /// another mode by `control`.
-    pub(crate) fn new(
-        mode: Mode,
-        flushable: bool,
-        control: Option<&'static dyn Control>,
-    ) -> impl PinInit<Self> {
+    /// The cache of a device that is in the given mode, which can be changed in the given way.
+    pub(crate) fn new(mode: Mode, way: Way) -> impl PinInit<Self> {
+        let machine = Machine::new(mode, way);
+
         pin_init!(Self {
+            flushes: AtomicFlag::new(machine.needs_flushes()),
             state <- new_mutex!(State {
-                machine: Machine::new(mode, flushable),
+                machine,
                 disk: None,
                 waiting: KVec::new(),
                 current: None,
                 latest: None,
+                told: View { mode, status: None },
             }),
             over <- new_condvar!(),
-            control,
+            way,
         })
     }
 
     /// Whether the mode can be changed.
     pub(crate) fn can_switch(&self) -> bool {
-        self.control.is_some()
+        self.way != Way::Fixed
+    }
+
+    /// Whether the device has to be sent the flushes that users ask for. If it has not, it has
+    /// everything on stable storage that it completed before.
+    ///
+    /// For a write that the device has completed this is to be called after its buffer was taken
+    /// from the used ring. A device that was volatile then had been asked for that before, and
+    /// "flushes are needed" was stored before it was asked: the barriers of the two rings, between
+    /// the store and the request for write back, and between the used buffer and this load, see to
+    /// it that what is loaded is not older.
+    #[inline]
+    pub(crate) fn needs_flushes(&self) -> bool {
+        self.flushes.load(Acquire)
+    }
+
+    /// Changes the machine, and tells those who handle requests what that means for them, before
+    /// anything else is done about it.
+    fn change<R>(&self, state: &mut State, change: impl FnOnce(&mut Machine) -> R) -> R {
+        let result = change(&mut state.machine);
+
+        self.flushes.store(state.machine.needs_flushes(), Release);
+        result
     }
 
     /// The mode in force.
@@ -174,7 +234,7 @@ impl Cache {
         state.latest = Some(ticket.clone());
         drop(state);
 
-        announce(&disk, false);
+        self.announce(&disk);
         Ok(ticket)
     }
 
@@ -206,7 +266,7 @@ impl Cache {
         };
 
         if blk.take_config_changed() {
-            self.refresh(blk, &disk);
+            self.refresh(blk);
             blk.update_capacity(&disk);
         }
         self.take_answer(blk);
@@ -214,39 +274,18 @@ impl Cache {
     }
 
     /// Prepares for a reset of the device. The work is disabled.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if data would be in danger: the device must not be reset.
-    pub(crate) fn suspend(&self, blk: &VirtioBlk) -> Result {
-        let Some(disk) = self.state.lock().disk.clone() else {
-            return Ok(());
-        };
-
+    pub(crate) fn suspend(&self, blk: &VirtioBlk) {
         self.take_answer(blk);
-        self.state.lock().machine.leaves();
-        self.steps(blk, &disk);
-
-        let machine = &mut self.state.lock().machine;
-        if !machine.can_be_reset() {
-            machine.stays();
-            return Err(EIO);
-        }
-        Ok(())
     }
 
-    /// Takes note of what the device shows after a reset. The work is disabled, and has to run
-    /// after this, to bring back the mode from before.
+    /// Takes note of what the device shows after a reset, before requests go on. The work is
+    /// disabled, and has to run after this, to bring back the mode from before.
     pub(crate) fn resume(&self, blk: &VirtioBlk) {
-        let disk = self.state.lock().disk.clone();
-
         // What has come since is for naught: the mode went with the reset.
         let _ = blk.take_answer();
 
-        let news = self.state.lock().machine.returned(shown(blk));
-        if let (Some(disk), true) = (disk, news) {
-            announce(&disk, true);
-        }
+        let shown = shown(blk);
+        self.change(&mut self.state.lock(), |machine| machine.returned(shown));
     }
 
     fn take_answer(&self, blk: &VirtioBlk) {
@@ -257,6 +296,8 @@ impl Cache {
 
     fn steps(&self, blk: &VirtioBlk, disk: &Disk<VirtioBlk>) {
         loop {
+            self.announce(disk);
+
             let step = {
                 let state = &mut *self.state.lock();
 
@@ -270,58 +311,47 @@ impl Cache {
                         state.current = Some(ticket);
                     }
                 }
-                state.machine.step()
+                self.change(state, Machine::step)
             };
 
             match step {
-                Step::SetFlushes(on) => {
-                    let done = disk.update_limits(|limits| limits.set_write_cache(on));
-                    // Without flushes the block layer takes FUA from a write before the write
-                    // enters the queue. It has to reach a device that still writes through.
-                    if on && done.is_ok() {
-                        disk.drain_submitted();
-                    }
-                    self.state.lock().machine.flushes_set(on, done.is_ok());
-                }
                 Step::Ask(mode) => self.ask(blk, disk, mode),
                 Step::Report(_, outcome) => {
-                    let mut state = self.state.lock();
-                    if let Some(ticket) = state.current.take() {
+                    if let Some(ticket) = self.state.lock().current.take() {
                         ticket.end(outcome);
                     }
                     self.over.notify_all();
-                    drop(state);
-
-                    announce(disk, outcome.is_ok());
                 }
-                Step::Restored(mode, outcome) => {
-                    if outcome.is_err() {
-                        blk.warn_not_restored(disk, mode);
-                    }
-                    announce(disk, true);
-                }
+                Step::Restored(mode, Err(_)) => blk.warn_not_restored(disk, mode),
+                Step::Restored(_, Ok(())) => (),
                 Step::Rest => return,
             }
         }
     }
 
-    /// Takes note of what the device shows.
-    fn refresh(&self, blk: &VirtioBlk, disk: &Disk<VirtioBlk>) {
+    /// Takes note of what the device shows after its configuration has changed.
+    fn refresh(&self, blk: &VirtioBlk) {
         // A device that is gone needs no flushes; one that can't be read keeps those it has.
         let Some(Ok(shown)) = blk.with_device(control::mode) else {
             return;
         };
 
-        if self.state.lock().machine.shows(shown) {
-            announce(disk, true);
-        }
+        self.change(&mut self.state.lock(), |machine| machine.shows(shown));
     }
 
     fn ask(&self, blk: &VirtioBlk, disk: &Disk<VirtioBlk>, mode: Mode) {
-        let asked = match self.control {
-            Some(control) => control.ask(blk, disk, mode),
-            None => Err(Failure::Unsupported),
+        let for_user = self.state.lock().machine.is_for_user();
+        // What a user writes into the attribute decides, also over an earlier "write through" in
+        // `queue/write_cache`, by which flushes would not get here.
+        let enabled = if for_user {
+            disk.enable_write_cache().map_err(|_| Failure::Io)
+        } else {
+            Ok(())
         };
+        let asked = enabled.and_then(|()| match control::of(self.way) {
+            Some(control) => control.ask(blk, mode),
+            None => Err(Failure::Unsupported),
+        });
 
         match asked {
             Ok(true) => (),
@@ -332,16 +362,42 @@ impl Cache {
 
     /// Takes note of the device's answer, and of what it shows after that.
     fn answered(&self, blk: &VirtioBlk, outcome: Outcome) {
-        let Some(mode) = self.state.lock().machine.asked() else {
+        let (asked, before) = {
+            let machine = &self.state.lock().machine;
+
+            (machine.asked(), machine.mode())
+        };
+        if asked.is_none() {
             return;
-        };
-        let outcome = match self.control {
-            Some(control) => control.answered(blk, mode, outcome),
-            None => outcome,
-        };
+        }
+        if let (Err(_), Some(control)) = (outcome, control::of(self.way)) {
+            control.failed(blk, before);
+        }
 
         let shown = shown(blk);
-        self.state.lock().machine.answered(shown, outcome);
+        self.change(&mut self.state.lock(), |machine| {
+            machine.answered(shown, outcome)
+        });
+    }
+
+    /// Tells who polls the attributes, and those who get uevents, what has changed since the last
+    /// time.
+    fn announce(&self, disk: &Disk<VirtioBlk>) {
+        let (before, now) = {
+            let state = &mut *self.state.lock();
+            let now = state.view();
+
+            if !state.told.is_outdated_by(now) {
+                return;
+            }
+            (core::mem::replace(&mut state.told, now), now)
+        };
+
+        if before.mode != now.mode {
+            disk.notify(MODE_NAME);
+        }
+        disk.notify(STATUS_NAME);
+        let _ = disk.uevent();
     }
 }
 
@@ -351,15 +407,6 @@ fn shown(blk: &VirtioBlk) -> Mode {
         Some(Ok(shown)) => shown,
         _ => Mode::WriteBack,
     }
-}
-
-/// Tells who polls the attributes, and those who get uevents.
-fn announce(disk: &Disk<VirtioBlk>, mode: bool) {
-    if mode {
-        disk.notify(MODE_NAME);
-    }
-    disk.notify(STATUS_NAME);
-    let _ = disk.uevent();
 }
 
 /// The error number of a failure.

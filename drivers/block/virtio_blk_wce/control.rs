@@ -4,37 +4,46 @@
 
 use crate::{
     disk::{Command, Purpose, VirtioBlk},
-    switch::{Failure, Mode, Outcome}, //
+    switch::{Failure, Mode, Outcome, Way}, //
 };
 use kernel::{device, prelude::*};
-use kernel_ext::{
-    block::disk::Disk,
-    virtio::{
-        blk::{config, feature, request, status, wce, Header},
-        Device, //
-    },
+use kernel_ext::virtio::{
+    blk::{config, feature, request, status, wce, Header},
+    Device, //
 };
 
 /// A way to change the mode.
 pub(crate) trait Control: Send + Sync {
-    /// Asks the device for the mode. May wait for I/O, but not for the answer.
+    /// Asks the device for the mode, without waiting for its answer.
     ///
     /// `Ok(true)` says that a command was sent whose answer decides, `Ok(false)` that the device
     /// has the mode already.
-    fn ask(&self, blk: &VirtioBlk, disk: &Disk<VirtioBlk>, mode: Mode) -> Result<bool, Failure>;
+    fn ask(&self, blk: &VirtioBlk, mode: Mode) -> Result<bool, Failure>;
 
-    /// What the answer to the command means; whether the mode stays as it was if that is a failure.
-    fn answered(&self, blk: &VirtioBlk, mode: Mode, outcome: Outcome) -> Outcome;
+    /// The device has answered the command with a failure: makes sure that the mode is `before`, as
+    /// it was when the command was sent.
+    fn failed(&self, blk: &VirtioBlk, before: Mode);
 }
 
 /// The way that the device offers, the better one if it offers both.
-pub(crate) fn of(dev: &Device<device::Bound>) -> Option<&'static dyn Control> {
-    if dev.has_feature(feature::SET_WCE) {
-        Some(&SetWce)
-    } else if dev.has_feature(feature::CONFIG_WCE) && dev.has_feature(feature::FLUSH) {
-        Some(&ConfigWce)
+pub(crate) fn way(dev: &Device<device::Bound>) -> Way {
+    if !dev.has_feature(feature::FLUSH) {
+        Way::Fixed
+    } else if dev.has_feature(feature::SET_WCE) {
+        Way::Request
+    } else if dev.has_feature(feature::CONFIG_WCE) {
+        Way::Configuration
     } else {
-        None
+        Way::Fixed
+    }
+}
+
+/// What changes the mode in the given way.
+pub(crate) fn of(way: Way) -> Option<&'static dyn Control> {
+    match way {
+        Way::Request => Some(&SetWce),
+        Way::Configuration => Some(&ConfigWce),
+        Way::Fixed => None,
     }
 }
 
@@ -72,7 +81,7 @@ fn value(mode: Mode) -> u8 {
 struct SetWce;
 
 impl Control for SetWce {
-    fn ask(&self, blk: &VirtioBlk, _disk: &Disk<VirtioBlk>, mode: Mode) -> Result<bool, Failure> {
+    fn ask(&self, blk: &VirtioBlk, mode: Mode) -> Result<bool, Failure> {
         let header = Header::new(blk.endian(), request::SET_WCE, 0, 0);
         let command =
             Command::new(header, &[value(mode)], 0, Purpose::Cache).map_err(|_| Failure::Io)?;
@@ -81,9 +90,7 @@ impl Control for SetWce {
         Ok(true)
     }
 
-    fn answered(&self, _blk: &VirtioBlk, _mode: Mode, outcome: Outcome) -> Outcome {
-        outcome
-    }
+    fn failed(&self, _blk: &VirtioBlk, _before: Mode) {}
 }
 
 /// By a write to the configuration space, after which nothing is known of earlier writes.
@@ -106,43 +113,25 @@ impl ConfigWce {
 }
 
 impl Control for ConfigWce {
-    fn ask(&self, blk: &VirtioBlk, disk: &Disk<VirtioBlk>, mode: Mode) -> Result<bool, Failure> {
+    fn ask(&self, blk: &VirtioBlk, mode: Mode) -> Result<bool, Failure> {
         Self::write(blk, mode)?;
 
         if mode == Mode::WriteBack {
             return Ok(false);
         }
 
-        // From here on the device writes through. A write that it took up before may still end up
-        // in the cache, and nobody may count on it before a flush that follows its completion:
-        //
-        // 1. the device takes up a write as volatile
-        // 2. the mode changes
-        // 3. the write completes
-        // 4. the block layer stops sending flushes
-        // 5. a user's fsync does nothing: the write is lost when the host fails
-        //
-        // So all requests end first, and a flush follows, while the block layer's own go on.
-        disk.drain();
-
+        // The write says nothing of what is in the cache: a flush brings that to stable storage.
+        // Flushes that users ask for go on all the while, and afterwards.
         let header = Header::new(blk.endian(), request::FLUSH, 0, 0);
-        let sent = Command::new(header, &[], 0, Purpose::Cache)
-            .map_err(|_| Failure::Io)
-            .and_then(|command| blk.send(command));
-        if let Err(failure) = sent {
-            return self.answered(blk, mode, Err(failure)).map(|()| false);
-        }
 
+        Command::new(header, &[], 0, Purpose::Cache)
+            .map_err(|_| Failure::Io)
+            .and_then(|command| blk.send(command))?;
         Ok(true)
     }
 
-    fn answered(&self, blk: &VirtioBlk, mode: Mode, outcome: Outcome) -> Outcome {
-        // Without the flush there may be data in the cache: the device had better have one.
-        if outcome.is_err() && mode == Mode::WriteThrough {
-            let _ = Self::write(blk, Mode::WriteBack);
-        }
-
-        outcome
+    fn failed(&self, blk: &VirtioBlk, before: Mode) {
+        let _ = Self::write(blk, before);
     }
 }
 

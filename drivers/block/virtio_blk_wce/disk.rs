@@ -7,6 +7,7 @@ use crate::{
     cache_type,
     call::{self, Calls},
     control,
+    flush::{self, Flushes},
     limits,
     name::{self, Name},
     switch::{Failure, Mode},
@@ -27,6 +28,7 @@ use kernel::{
 };
 use kernel_ext::{
     block::{
+        batch::RequestList,
         disk::Disk,
         limits::Limits,
         mq::{QueueCounts, TagSet},
@@ -73,6 +75,8 @@ pub(crate) struct QueueState {
     backlog: [Option<KBox<Command>>; 3],
     /// The status byte of the command to switch the cache that the device has answered.
     answer: Option<u8>,
+    /// Writes that wait for a flush.
+    pub(crate) flushes: Flushes,
     /// The command for the serial number.
     pub(crate) serial: call::State,
     /// The command for a report of zones.
@@ -155,6 +159,7 @@ impl VirtioBlk {
         limits: &Limits,
     ) -> Result<Arc<Self>> {
         let mode = control::mode(dev)?;
+        let way = control::way(dev);
         let index = free_index(dev)?;
 
         Arc::pin_init(
@@ -162,7 +167,7 @@ impl VirtioBlk {
                 endian: dev.endian(),
                 index,
                 queues <- Queues::new(counts.interrupt, counts.poll),
-                cache <- Cache::new(mode, dev.has_feature(feature::FLUSH), control::of(dev)),
+                cache <- Cache::new(mode, way),
                 serial <- Calls::new(Purpose::Serial),
                 zones <- Zones::new(limits),
                 config_changed: AtomicFlag::new(false),
@@ -196,7 +201,13 @@ impl VirtioBlk {
         mut limits: Limits,
         major: u32,
     ) -> Result<Arc<Disk<Self>>> {
-        limits.set_write_cache(self.cache.mode() == Mode::WriteBack);
+        // Flushes get here for the whole life of a disk that can be volatile at any time of it.
+        if self.cache.can_switch() {
+            limits.set_write_cache();
+            limits.set_fua();
+        } else if self.cache.mode() == Mode::WriteBack {
+            limits.set_write_cache();
+        }
 
         let name = Name::of(self.index.get())?;
         let numbers = Numbers {
@@ -307,7 +318,7 @@ impl VirtioBlk {
         let mut ring = queue.lock();
 
         ring.state.away = false;
-        Self::use_room(ring);
+        self.use_room(ring);
     }
 
     /// Whether the device has broken the rules, and is not used any more.
@@ -388,23 +399,30 @@ impl VirtioBlk {
         }
     }
 
-    /// Goes on with what waited for room in the ring.
+    /// Goes on with what waited for buffers to be used, or for room in the ring.
     #[inline]
-    pub(crate) fn use_room(mut ring: RingGuard<'_, Buffer, QueueState>) {
+    pub(crate) fn use_room(&self, mut ring: RingGuard<'_, Buffer, QueueState>) {
+        let mut added = flush::begin(self, &mut ring);
+
         if ring.state.stopped {
             ring.state.stopped = false;
             if let Some(disk) = &ring.state.disk {
                 disk.restart_queues();
             }
         }
-
-        let Some(command) = ring.state.deferred() else {
-            return;
-        };
-        // If there is still no room it waits on; if the device is broken nothing will ever be
-        // answered.
-        if let Err((command, _)) = ring.add_right(command) {
-            ring.state.defer(command);
+        while let Some(command) = ring.state.deferred() {
+            match ring.add_right(command) {
+                Ok(()) => added = true,
+                // It waits on for the next buffer to be used.
+                Err((command, ENOSPC)) => {
+                    ring.state.defer(command);
+                    break;
+                }
+                // Nothing may ever come that it could wait for.
+                Err((command, _)) => self.answered(&mut ring.state, command),
+            }
+        }
+        if !added {
             return;
         }
 
@@ -413,6 +431,20 @@ impl VirtioBlk {
 
         drop(ring);
         kick.notify();
+    }
+
+    /// Takes a command that the device has answered, or that ends without an answer.
+    fn answered(&self, state: &mut QueueState, command: KBox<Command>) {
+        match command.context {
+            Purpose::Cache => {
+                state.answer = Some(command.device_status());
+                if let Some(disk) = &state.disk {
+                    Self::queue_work(disk.data());
+                }
+            }
+            Purpose::Serial => self.serial.answered(state, command),
+            Purpose::Zones => self.zones.calls().answered(state, command),
+        }
     }
 }
 
@@ -430,21 +462,17 @@ impl Handler for VirtioBlk {
         };
         let mut ring = queue.lock();
         let mut used = false;
-        let mut answered = false;
 
         loop {
             ring.disable_callbacks();
             while let Some(buffer) = ring.pop() {
                 match buffer {
+                    Either::Left(rq) if rq.is_fua() => {
+                        let flushes = &mut ring.state.flushes;
+                        flushes.answered(&this, rq, Request::complete);
+                    }
                     Either::Left(rq) => rq.complete(),
-                    Either::Right(command) => match command.context {
-                        Purpose::Cache => {
-                            ring.state.answer = Some(command.device_status());
-                            answered = true;
-                        }
-                        Purpose::Serial => this.serial.answered(&mut ring.state, command),
-                        Purpose::Zones => this.zones.calls().answered(&mut ring.state, command),
-                    },
+                    Either::Right(command) => this.answered(&mut ring.state, command),
                 }
                 used = true;
             }
@@ -455,10 +483,7 @@ impl Handler for VirtioBlk {
 
         Self::check(&ring);
         if used {
-            Self::use_room(ring);
-        }
-        if answered {
-            Self::queue_work(this);
+            this.use_room(ring);
         }
     }
 
@@ -466,9 +491,14 @@ impl Handler for VirtioBlk {
         match buffer {
             // Of a device that broke the rules, or whose disk nobody got: otherwise all I/O has
             // ended before the device is reset.
-            Either::Left(mut rq) => {
-                rq.unmap();
-                rq.end(Status::IOERR);
+            Either::Left(rq) => {
+                if rq.is_partly_done() {
+                    if let Some(queue) = self.queue(rq.queue_index()) {
+                        let waiting = queue.lock().state.flushes.give_up();
+                        waiting.into_iter().for_each(end_all);
+                    }
+                }
+                end_unused(rq);
             }
             Either::Right(command) => match (command.context, self.queue(0)) {
                 // Its caller waits for the device to be back, or knows that it never will be.
@@ -480,6 +510,18 @@ impl Handler for VirtioBlk {
             },
         }
     }
+}
+
+fn end_all(mut requests: RequestList<VirtioBlk>) {
+    while let Some(rq) = requests.pop() {
+        end_unused(rq);
+    }
+}
+
+/// Ends a request that the device will not answer.
+fn end_unused(mut rq: Request<VirtioBlk>) {
+    rq.unmap();
+    rq.end(Status::IOERR);
 }
 
 /// Says how large the disk is.

@@ -7,6 +7,7 @@
 //! - `cache_type`: the attributes in sysfs.
 //! - `cache`: who wants which mode, and the work that brings it about, step by step.
 //! - `switch`: the steps, and in which order they keep data safe; no I/O, no kernel.
+//! - `flush`: flushes, and writes that end only when they are on stable storage.
 //! - `control`: how a device is told the mode, by request or by configuration write.
 //! - `disk`: what the parts of a disk share, and the answers of the device.
 //! - `request`: I/O.
@@ -22,6 +23,7 @@ mod cache_type;
 mod call;
 mod control;
 mod disk;
+mod flush;
 mod limits;
 mod name;
 mod request;
@@ -116,21 +118,16 @@ impl virtio::Driver for VirtioBlkDriver {
     }
 
     fn suspend<'bound>(
-        dev: &'bound Device<device::Core<'_>>,
+        _dev: &'bound Device<device::Core<'_>>,
         data: Pin<&Self::Data<'bound>>,
     ) -> Result {
         let shared = &data.shared;
 
         work::disable_sync::<_, 0>(shared);
-        shared.cache.suspend(shared).inspect_err(|_| {
-            dev_err!(dev, "[{}] flushes can't be arranged\n", data.disk.name());
-            work::enable::<_, 0>(shared);
-            VirtioBlk::queue_work(shared.as_arc_borrow());
-        })?;
-
         data.disk.quiesce();
         work::disable_sync::<_, LOST>(shared);
         shared.hold_commands();
+        shared.cache.suspend(shared);
         data.running.suspend();
         Ok(())
     }
@@ -162,8 +159,9 @@ impl virtio::Driver for VirtioBlkDriver {
         work::enable::<_, LOST>(shared);
         data.disk.unquiesce();
         shared.send_held();
-        // The capacity may have changed, too.
-        VirtioBlk::config_changed(shared.as_arc_borrow());
+        // The mode from before may have to be brought back, and the capacity may have changed.
+        VirtioBlk::queue_work(shared.as_arc_borrow());
+        shared.update_capacity(&data.disk);
         resumed
     }
 

@@ -2,7 +2,11 @@
 
 //! I/O: requests of the block layer to the device and back.
 
-use crate::{disk::VirtioBlk, limits};
+use crate::{
+    disk::{Buffer, QueueState, VirtioBlk},
+    flush,
+    limits, //
+};
 use core::mem;
 use kernel::{prelude::*, sync::rcu};
 use kernel_ext::{
@@ -15,7 +19,7 @@ use kernel_ext::{
     virtio::{
         blk::{request, status, Header, Segment},
         chain::Chain,
-        queue::Either, //
+        queue::{Either, Queue, RingGuard}, //
     },
 };
 
@@ -27,42 +31,35 @@ impl Operations for VirtioBlk {
     fn queue_rq(
         blk: &Self,
         hw: HwQueue<'_>,
-        rq: Request<Self>,
+        mut rq: Request<Self>,
         last: bool,
     ) -> Result<(), Rejected<Self>> {
         let Some(queue) = blk.queue(hw.index()) else {
             return Err((rq, Status::IOERR));
         };
+        if flush::is_one(&rq) {
+            if !blk.cache.needs_flushes() {
+                // All that it is about is on stable storage.
+                rq.start();
+                rq.end(Status::OK);
+                return Ok(());
+            }
+            if rq.is_partly_done() {
+                return finish(blk, queue, hw, rq);
+            }
+        }
         let rq = prepare(blk, rq)?;
 
-        let rcu = rcu::read_lock();
         let mut ring = queue.lock();
 
         match ring.add_left(rq) {
             Ok(()) => {
                 if last {
-                    let kick = ring.prepare_kick(&rcu);
-                    drop(ring);
-                    kick.notify();
+                    kick(ring);
                 }
                 Ok(())
             }
-            Err((mut rq, err)) => {
-                // What is in the ring makes room when it is done, so the device should know of it.
-                let kick = ring.prepare_kick(&rcu);
-
-                // Nothing is stopped when a buffer could not be mapped: that says nothing of the
-                // ring, and there may be nothing in it that would start the queue again.
-                if err == ENOSPC {
-                    ring.state.stopped = true;
-                    hw.stop();
-                }
-                drop(ring);
-                kick.notify();
-
-                rq.unmap();
-                Err((rq, refusal(err)))
-            }
+            Err((rq, err)) => Err(refuse(hw, ring, rq, err)),
         }
     }
 
@@ -75,6 +72,10 @@ impl Operations for VirtioBlk {
             if rq.queue_index() != index {
                 add_all(blk, index, mem::take(&mut ready));
                 index = rq.queue_index();
+            }
+            if flush::is_one(&rq) {
+                refused.push(rq);
+                continue;
             }
             match prepare(blk, rq) {
                 Ok(rq) => ready.push(rq),
@@ -90,11 +91,8 @@ impl Operations for VirtioBlk {
         let Some(queue) = blk.queue(hw.index()) else {
             return;
         };
-        let rcu = rcu::read_lock();
-        // The guard of the ring is gone at the end of the statement.
-        let kick = queue.lock().prepare_kick(&rcu);
 
-        kick.notify();
+        kick(queue.lock());
     }
 
     fn poll(blk: &Self, hw: HwQueue<'_>, completions: &mut Completions<'_, Self>) -> usize {
@@ -102,21 +100,30 @@ impl Operations for VirtioBlk {
             return 0;
         };
         let mut ring = queue.lock();
+        let mut used = false;
         let mut found = 0;
+        let mut end = |mut rq: Request<Self>| {
+            let ok = outcome(&mut rq) == Status::OK;
+
+            completions.add(rq, ok);
+            found += 1;
+        };
 
         while let Some(buffer) = ring.pop() {
-            // Commands go to the first queue, which is not polled.
-            if let Either::Left(mut rq) = buffer {
-                let ok = outcome(&mut rq) == Status::OK;
-
-                completions.add(rq, ok);
-                found += 1;
+            used = true;
+            match buffer {
+                Either::Left(rq) if rq.is_fua() => {
+                    ring.state.flushes.answered(blk, rq, &mut end);
+                }
+                Either::Left(rq) => end(rq),
+                // Commands go to the first queue, which is not polled.
+                Either::Right(_) => (),
             }
         }
         // No interrupt tells of it, and who polls would do so for ever.
         Self::check(&ring);
-        if found > 0 {
-            Self::use_room(ring);
+        if used {
+            blk.use_room(ring);
         }
 
         found
@@ -180,6 +187,58 @@ fn prepare(
     Ok(rq)
 }
 
+/// Tells the device of what was added to a ring, without holding its lock any longer.
+#[inline]
+fn kick(mut ring: RingGuard<'_, Buffer, QueueState>) {
+    let rcu = rcu::read_lock();
+    let kick = ring.prepare_kick(&rcu);
+
+    drop(ring);
+    kick.notify();
+}
+
+/// Takes a request back that did not get into a ring. The block layer is told why.
+#[cold]
+fn refuse(
+    hw: HwQueue<'_>,
+    mut ring: RingGuard<'_, Buffer, QueueState>,
+    mut rq: Request<VirtioBlk>,
+    err: Error,
+) -> Rejected<VirtioBlk> {
+    // Nothing is stopped when a buffer could not be mapped: that says nothing of the ring, and
+    // there may be nothing in it that would start the queue again.
+    if err == ENOSPC {
+        ring.state.stopped = true;
+        hw.stop();
+    }
+    // What is in the ring makes room when it is done, so the device should know of it.
+    kick(ring);
+
+    rq.unmap();
+    (rq, refusal(err))
+}
+
+/// Goes on with the flush of a write that the device has completed, but whose flush could not be
+/// sent at that time.
+#[cold]
+fn finish(
+    blk: &VirtioBlk,
+    queue: &Queue<Buffer, QueueState>,
+    hw: HwQueue<'_>,
+    mut rq: Request<VirtioBlk>,
+) -> Result<(), Rejected<VirtioBlk>> {
+    rq.start();
+    let mut ring = queue.lock();
+
+    match flush::again(blk, &mut ring, rq) {
+        Ok(()) => {
+            kick(ring);
+            Ok(())
+        }
+        Err((rq, err)) => Err(refuse(hw, ring, rq, err)),
+    }
+}
+
 /// Hands requests that are ready for one queue to the device, and tells it once.
 fn add_all(blk: &VirtioBlk, index: usize, mut requests: RequestList<VirtioBlk>) {
     if requests.is_empty() {
@@ -192,7 +251,6 @@ fn add_all(blk: &VirtioBlk, index: usize, mut requests: RequestList<VirtioBlk>) 
         }
         return;
     };
-    let rcu = rcu::read_lock();
     let mut ring = queue.lock();
 
     while let Some(rq) = requests.pop() {
@@ -203,10 +261,7 @@ fn add_all(blk: &VirtioBlk, index: usize, mut requests: RequestList<VirtioBlk>) 
             rq.requeue();
         }
     }
-    let kick = ring.prepare_kick(&rcu);
-
-    drop(ring);
-    kick.notify();
+    kick(ring);
 }
 
 /// Gives a request the ranges that it is for, which are all of its data.
@@ -220,7 +275,7 @@ fn set_segments(rq: &mut Request<VirtioBlk>, op: Op) -> Result {
 /// What the block layer is told of a request that the device has answered. A zone append learns
 /// where it has written, if that can be.
 #[inline]
-fn outcome(rq: &mut Request<VirtioBlk>) -> Status {
+pub(crate) fn outcome(rq: &mut Request<VirtioBlk>) -> Status {
     match rq.device_status() {
         status::OK => (),
         status::UNSUPP => return Status::NOTSUPP,

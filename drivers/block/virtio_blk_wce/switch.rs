@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! In which steps the mode of the write cache is changed.
+//! When flushes are needed, and in which steps the mode of the write cache is changed.
 //!
 //! A state machine without any effect of its own: it says which [`Step`] is next, and whoever
 //! takes the steps tells it what came of them. All order that keeps data safe is here:
 //!
-//! - As long as the device may have a volatile cache, the block layer sends flushes. To write
-//!   back, flushes are arranged before the device is asked; to write through, they are stopped
-//!   only after the device has agreed and shows the mode.
-//! - Whatever fails, the block layer sends flushes if and only if the device shows write back,
-//!   unless not even that can be arranged; then rather too many flushes than too few.
-//! - A device that is reset may come back in either mode: flushes are arranged before, and the
-//!   mode is brought back after. A request that it had not answered is lost, which is a failure.
-//! - Every request ends in a report.
+//! - [`Machine::needs_flushes`] holds from before the device is asked for write back until the
+//!   device has agreed to write through and shows that mode. A device that agrees to write
+//!   through has everything on stable storage that it completed before, so that a flush has
+//!   nothing left to do from then on.
+//! - Only an agreement, or a host that made the device write through, ends flushes. A failure, a
+//!   reset or a mode that can't be read does not.
+//! - A host that wants write back shows that mode and waits: the device writes back only after the
+//!   driver's consent, which is a request for write back like that of a user.
+//! - A device that is reset may come back in either mode. Flushes go on if it was volatile before
+//!   or is now, and the mode is brought back. A request that it had not answered is lost, which is
+//!   a failure.
+//! - Every request of a user ends in a report.
 
 /// Mode of a disk's write cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,14 +41,24 @@ pub(crate) enum Failure {
 /// What came of a switch.
 pub(crate) type Outcome = Result<(), Failure>;
 
+/// How the mode of a device is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Way {
+    /// By a request, which the device answers when the mode is in force.
+    Request,
+    /// By a write to the configuration space, which says nothing of the device's own writes: a
+    /// device that claims to write through may have skipped a flush.
+    Configuration,
+    /// Not at all.
+    Fixed,
+}
+
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Step {
-    /// Make the block layer send flushes, or not; then [`Machine::flushes_set`].
-    SetFlushes(bool),
     /// Ask the device for the mode. It answers later: [`Machine::answered`].
     Ask(Mode),
-    /// The request for the mode is over.
+    /// The user's request for the mode is over.
     Report(Mode, Outcome),
     /// The mode from before a reset is there again, or could not be brought back.
     Restored(Mode, Outcome),
@@ -52,51 +66,53 @@ pub(crate) enum Step {
     Rest,
 }
 
+/// For whom the device is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Origin {
+    /// A user has requested the mode.
+    User,
+    /// The mode from before a reset is brought back.
+    Reset,
+    /// The host wants write back, and waits for the driver's consent.
+    Host,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
     /// Nothing is wanted.
     Idle,
     /// The device is to be asked.
-    Wanted(Mode),
+    Wanted(Mode, Origin),
     /// The device has been asked.
-    Asked(Mode),
+    Asked(Mode, Origin),
     /// The outcome is known.
-    Over(Mode, Outcome),
+    Over(Mode, Origin, Outcome),
 }
 
 /// The state of a disk's write cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Machine {
-    /// The mode in force, as the device showed it last.
+    way: Way,
+    /// The mode in force.
     mode: Mode,
-    /// Whether the block layer sends flushes.
-    flushes: bool,
-    /// Whether flushes could not be set as they should be; not tried again before something
-    /// happens.
-    stuck: bool,
-    /// Whether the device takes flushes. One that does not never has a volatile cache.
-    flushable: bool,
-    /// The device is about to be reset, or was and is not in use again.
-    away: bool,
+    /// Whether completed writes may be volatile.
+    volatile: bool,
+    /// The device shows write back without having been asked, and has had no consent.
+    to_consent: bool,
     /// The mode from before a reset, until it is there again or could not be brought back.
     before: Option<Mode>,
-    /// The phase is that of bringing it back, and not of a user's request.
-    restoring: bool,
     phase: Phase,
 }
 
 impl Machine {
-    /// A disk in the given mode, whose block layer sends flushes accordingly, and whose device
-    /// takes them or not.
-    pub(crate) const fn new(mode: Mode, flushable: bool) -> Self {
+    /// A disk in the given mode, which can be changed in the given way.
+    pub(crate) const fn new(mode: Mode, way: Way) -> Self {
         Self {
+            way,
             mode,
-            flushes: matches!(mode, Mode::WriteBack),
-            stuck: false,
-            flushable,
-            away: false,
+            volatile: matches!(mode, Mode::WriteBack),
+            to_consent: false,
             before: None,
-            restoring: false,
             phase: Phase::Idle,
         }
     }
@@ -106,9 +122,16 @@ impl Machine {
         self.mode
     }
 
+    /// Whether the device has to be sent the flushes that users ask for.
+    pub(crate) fn needs_flushes(&self) -> bool {
+        self.way != Way::Request
+            || self.volatile
+            || matches!(self.phase, Phase::Asked(Mode::WriteBack, _))
+    }
+
     /// Whether a request can be made.
     pub(crate) fn is_idle(&self) -> bool {
-        self.phase == Phase::Idle && !self.away && !self.is_to_restore()
+        self.phase == Phase::Idle && !self.to_consent && !self.is_to_restore()
     }
 
     /// Whether a reset has left the device in another mode than it was in before.
@@ -119,145 +142,133 @@ impl Machine {
     /// The mode that the device has been asked for, as long as its answer is awaited.
     pub(crate) fn asked(&self) -> Option<Mode> {
         match self.phase {
-            Phase::Asked(mode) => Some(mode),
+            Phase::Asked(mode, _) => Some(mode),
             _ => None,
         }
+    }
+
+    /// Whether the device is asked for a user, whose wish overrules all others.
+    pub(crate) fn is_for_user(&self) -> bool {
+        matches!(self.phase, Phase::Asked(_, Origin::User))
     }
 
     /// A user wants the mode, whichever is in force. Only when the machine [is
     /// idle](Self::is_idle); at other times nothing happens.
     pub(crate) fn request(&mut self, mode: Mode) {
         if self.is_idle() {
-            self.stuck = false;
             self.before = None;
-            self.phase = Phase::Wanted(mode);
+            self.phase = Phase::Wanted(mode, Origin::User);
         }
     }
 
     /// The device has answered, and shows the mode `shown` after that.
     ///
-    /// Agreement counts only if the device shows it: for one that lies, or whose mode the host
-    /// changed since, flushes must follow what is in force.
+    /// Agreement counts only if the device shows it: for one that lies, or whose host wants
+    /// something else since, flushes go on.
     pub(crate) fn answered(&mut self, shown: Mode, outcome: Outcome) {
-        self.stuck = false;
-        self.mode = shown;
-
-        if let Phase::Asked(mode) = self.phase {
-            let outcome = match outcome {
-                Ok(()) if shown != mode => Err(Failure::Io),
-                other => other,
-            };
-            self.phase = Phase::Over(mode, outcome);
-        }
-    }
-
-    /// The device shows this mode. Returns whether that is news.
-    ///
-    /// It is none if the device has been asked for the mode: its answer is on the way, and until
-    /// then flushes go on.
-    pub(crate) fn shows(&mut self, mode: Mode) -> bool {
-        if self.away || self.asked() == Some(mode) || self.mode == mode {
-            return false;
-        }
-
-        self.stuck = false;
-        self.mode = mode;
-        true
-    }
-
-    /// The device is about to be reset. Steps are taken until there are none; then
-    /// [`Self::can_be_reset`] tells whether it may be.
-    pub(crate) fn leaves(&mut self) {
-        self.away = true;
-        self.stuck = false;
-    }
-
-    /// Whether no data is in danger if the device comes back with a volatile cache.
-    pub(crate) fn can_be_reset(&self) -> bool {
-        self.flushes || !self.flushable
-    }
-
-    /// The device is not reset after all.
-    pub(crate) fn stays(&mut self) {
-        self.away = false;
-    }
-
-    /// The device was reset and is in use again, and shows this mode. Returns whether that is news.
-    pub(crate) fn returned(&mut self, shown: Mode) -> bool {
-        let news = self.mode != shown;
-
-        // The mode from before an earlier reset, if it is not there again yet.
-        self.before = self.before.or(Some(self.mode));
-        self.away = false;
-        self.stuck = false;
-        self.mode = shown;
-        self.phase = match self.phase {
-            // It begins anew.
-            _ if self.restoring => Phase::Idle,
-            Phase::Asked(mode) => Phase::Over(mode, Err(Failure::Gone)),
+        let Phase::Asked(mode, origin) = self.phase else {
+            return;
+        };
+        let outcome = match outcome {
+            Ok(()) if shown != mode => Err(Failure::Io),
             other => other,
         };
-        self.restoring = false;
 
-        news
+        // An answer to write through that came with success is the one thing, besides a change by
+        // the host, that ends flushes.
+        self.volatile = match (outcome, mode) {
+            (Ok(()), Mode::WriteThrough) => false,
+            (Ok(()), Mode::WriteBack) => true,
+            (Err(_), _) => self.volatile || shown == Mode::WriteBack,
+        };
+        if shown == Mode::WriteThrough {
+            // A host that wanted write back was refused.
+            self.to_consent = false;
+        }
+        self.mode = shown;
+        self.phase = Phase::Over(mode, origin, outcome);
     }
 
-    /// Flushes were set, or could not be.
-    pub(crate) fn flushes_set(&mut self, on: bool, done: bool) {
-        if done {
-            self.flushes = on;
-            return;
-        }
-
-        self.stuck = true;
-        match self.phase {
-            // Without flushes the device must not be asked for a volatile cache.
-            Phase::Wanted(mode) | Phase::Over(mode, Ok(())) => {
-                self.phase = Phase::Over(mode, Err(Failure::Io));
+    /// The configuration space has changed, and the device shows this mode.
+    pub(crate) fn shows(&mut self, mode: Mode) {
+        match mode {
+            // Whichever of the two the device took up first, its answer tells what is in force.
+            Mode::WriteThrough if self.asked() == Some(Mode::WriteBack) => (),
+            Mode::WriteThrough => {
+                self.mode = mode;
+                self.volatile = false;
+                self.to_consent = false;
             }
-            _ => (),
+            // Consent may be given already, and is given again: a device that was told to write
+            // through and to write back since the last look waits for it, and looks the same.
+            Mode::WriteBack if self.way == Way::Request => {
+                self.volatile = true;
+                self.to_consent = true;
+            }
+            Mode::WriteBack => {
+                self.mode = mode;
+                self.volatile = true;
+            }
         }
+    }
+
+    /// The device was reset, is about to be in use again, and shows this mode.
+    pub(crate) fn returned(&mut self, shown: Mode) {
+        self.before = match self.phase {
+            Phase::Wanted(_, Origin::User) => None,
+            // The mode from before an earlier reset, if it is not there again yet.
+            _ => self.before.or(Some(self.mode)),
+        };
+        self.mode = shown;
+        // What was volatile before may still be.
+        self.volatile |= shown == Mode::WriteBack;
+        self.to_consent = false;
+        self.phase = match self.phase {
+            Phase::Asked(mode, Origin::User) => {
+                Phase::Over(mode, Origin::User, Err(Failure::Gone))
+            }
+            // These begin anew, or are for naught.
+            Phase::Wanted(_, Origin::Reset | Origin::Host)
+            | Phase::Asked(_, Origin::Reset | Origin::Host)
+            | Phase::Over(_, Origin::Reset | Origin::Host, _) => Phase::Idle,
+            other => other,
+        };
     }
 
     /// The next step. To be called again until it is [`Step::Rest`], and after each event.
+    ///
+    /// Before a step is taken, whoever sends flushes has to know whether they
+    /// [are needed](Self::needs_flushes) from now on.
     pub(crate) fn step(&mut self) -> Step {
-        let volatile = self.mode == Mode::WriteBack || self.away && self.flushable;
-
-        // Before all else, whoever made the device volatile.
-        if volatile && !self.flushes && !self.stuck {
-            return Step::SetFlushes(true);
+        if let Phase::Over(mode, origin, outcome) = self.phase {
+            self.phase = Phase::Idle;
+            match origin {
+                Origin::User => return Step::Report(mode, outcome),
+                Origin::Reset => {
+                    self.before = None;
+                    return Step::Restored(mode, outcome);
+                }
+                Origin::Host => (),
+            }
         }
 
-        if self.phase == Phase::Idle && !self.away {
+        if self.phase == Phase::Idle {
             if let Some(before) = self.before.filter(|_| self.is_to_restore()) {
-                self.restoring = true;
-                self.phase = Phase::Wanted(before);
+                self.phase = Phase::Wanted(before, Origin::Reset);
             } else {
                 self.before = None;
+                if core::mem::take(&mut self.to_consent) {
+                    self.phase = Phase::Wanted(Mode::WriteBack, Origin::Host);
+                }
             }
         }
 
         match self.phase {
-            Phase::Wanted(Mode::WriteBack) if !self.flushes => Step::SetFlushes(true),
-            Phase::Wanted(mode) => {
-                self.phase = Phase::Asked(mode);
+            Phase::Wanted(mode, origin) => {
+                self.phase = Phase::Asked(mode, origin);
                 Step::Ask(mode)
             }
-            // The answer decides of flushes that the request may need.
-            Phase::Asked(_) => Step::Rest,
-            Phase::Idle | Phase::Over(..) if !volatile && self.flushes && !self.stuck => {
-                Step::SetFlushes(false)
-            }
-            Phase::Over(mode, outcome) => {
-                self.phase = Phase::Idle;
-                if core::mem::take(&mut self.restoring) {
-                    self.before = None;
-                    Step::Restored(mode, outcome)
-                } else {
-                    Step::Report(mode, outcome)
-                }
-            }
-            Phase::Idle => Step::Rest,
+            _ => Step::Rest,
         }
     }
 }
@@ -271,67 +282,94 @@ mod tests {
 
     #[test]
     fn flushes_end_after_the_device_has_agreed() {
-        let mut machine = Machine::new(WriteBack, true);
+        let mut machine = Machine::new(WriteBack, Way::Request);
 
         machine.request(WriteThrough);
         assert!(machine.step() == Step::Ask(WriteThrough));
         assert!(machine.step() == Step::Rest);
-        assert!(machine.mode() == WriteBack);
+        assert!(machine.mode() == WriteBack && machine.needs_flushes());
         machine.answered(WriteThrough, Ok(()));
-        assert!(machine.step() == Step::SetFlushes(false));
-        machine.flushes_set(false, true);
+        assert!(!machine.needs_flushes());
         assert!(machine.step() == Step::Report(WriteThrough, Ok(())));
         assert!(machine.step() == Step::Rest && machine.is_idle());
     }
 
     #[test]
     fn flushes_begin_before_the_device_is_asked() {
-        let mut machine = Machine::new(WriteThrough, true);
+        let mut machine = Machine::new(WriteThrough, Way::Request);
 
         machine.request(WriteBack);
-        assert!(machine.step() == Step::SetFlushes(true));
-        machine.flushes_set(true, true);
+        assert!(!machine.needs_flushes());
         assert!(machine.step() == Step::Ask(WriteBack));
+        assert!(machine.needs_flushes());
         machine.answered(WriteBack, Ok(()));
+        assert!(machine.needs_flushes());
         assert!(machine.step() == Step::Report(WriteBack, Ok(())));
     }
 
     #[test]
-    fn a_refusal_takes_flushes_back() {
-        let mut machine = Machine::new(WriteThrough, true);
+    fn a_refusal_ends_flushes_that_began_for_it() {
+        let mut machine = Machine::new(WriteThrough, Way::Request);
 
         machine.request(WriteBack);
-        machine.flushes_set(true, true);
         assert!(machine.step() == Step::Ask(WriteBack));
         machine.answered(WriteThrough, Err(Failure::Unsupported));
-        assert!(machine.step() == Step::SetFlushes(false));
-        machine.flushes_set(false, true);
+        assert!(!machine.needs_flushes());
         assert!(machine.step() == Step::Report(WriteBack, Err(Failure::Unsupported)));
         assert!(machine.mode() == WriteThrough);
     }
 
     #[test]
     fn agreement_that_is_not_shown_is_none() {
-        let mut machine = Machine::new(WriteBack, true);
+        let mut machine = Machine::new(WriteBack, Way::Request);
 
         machine.request(WriteThrough);
         assert!(machine.step() == Step::Ask(WriteThrough));
         machine.answered(WriteBack, Ok(()));
+        assert!(machine.needs_flushes());
         assert!(machine.step() == Step::Report(WriteThrough, Err(Failure::Io)));
         assert!(machine.mode() == WriteBack);
     }
 
     #[test]
-    fn a_device_that_turns_volatile_is_flushed() {
-        let mut machine = Machine::new(WriteThrough, true);
+    fn the_host_gets_consent_after_flushes_have_begun() {
+        let mut machine = Machine::new(WriteThrough, Way::Request);
 
-        assert!(machine.shows(WriteBack));
-        assert!(!machine.shows(WriteBack));
-        assert!(machine.step() == Step::SetFlushes(true));
-        machine.flushes_set(true, false);
-        // Not tried again before something happens.
-        assert!(machine.step() == Step::Rest);
+        machine.shows(WriteBack);
+        assert!(machine.needs_flushes() && machine.mode() == WriteThrough);
+        assert!(machine.step() == Step::Ask(WriteBack));
+        machine.answered(WriteBack, Ok(()));
+        assert!(machine.mode() == WriteBack);
+        assert!(machine.step() == Step::Rest && machine.is_idle());
+    }
+
+    #[test]
+    fn a_mode_that_a_reset_changed_is_brought_back() {
+        let mut machine = Machine::new(WriteThrough, Way::Request);
+
+        machine.returned(WriteBack);
+        assert!(machine.needs_flushes());
+        assert!(machine.step() == Step::Ask(WriteThrough));
+        machine.answered(WriteThrough, Ok(()));
+        assert!(machine.step() == Step::Restored(WriteThrough, Ok(())));
+        assert!(!machine.needs_flushes() && machine.step() == Step::Rest);
+    }
+
+    #[test]
+    fn a_reset_leaves_volatile_what_was() {
+        let mut machine = Machine::new(WriteBack, Way::Request);
+
+        machine.returned(WriteThrough);
+        assert!(machine.needs_flushes());
+    }
+
+    #[test]
+    fn a_write_to_the_configuration_space_ends_no_flushes() {
+        let mut machine = Machine::new(WriteBack, Way::Configuration);
+
         machine.request(WriteThrough);
-        assert!(machine.step() == Step::SetFlushes(true));
+        assert!(machine.step() == Step::Ask(WriteThrough));
+        machine.answered(WriteThrough, Ok(()));
+        assert!(machine.mode() == WriteThrough && machine.needs_flushes());
     }
 }

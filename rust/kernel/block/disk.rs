@@ -228,51 +228,28 @@ impl<T: Operations> Disk<T> {
         }
     }
 
-    /// Changes limits of the disk in use. Waits until no request is in flight, and holds new ones
-    /// back as long as that takes.
+    /// Has flushes reach the driver, also if a user has turned them off in `queue/write_cache`. In
+    /// that case this waits until no request is in flight, and holds new ones back meanwhile.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the new limits contradict each other; nothing changed then.
-    pub fn update_limits(&self, change: impl FnOnce(&mut Limits)) -> Result {
+    /// `EINVAL` if the limits contradict each other; nothing changed then.
+    pub fn enable_write_cache(&self) -> Result {
         let mut limits = Limits::default();
 
-        // SAFETY: The queue is valid. The call takes a lock that the one below gives back.
+        // SAFETY: The queue is valid. Both calls below give the lock back that this one takes.
         unsafe { bindings::queue_limits_start_update(self.queue(), limits.as_mut()) };
 
-        change(&mut limits);
+        if !limits.enable_write_cache() {
+            // SAFETY: The update was started just above.
+            unsafe { bindings::queue_limits_cancel_update(self.queue()) };
+            return Ok(());
+        }
 
         // SAFETY: The limits come from the start of the update just above.
         to_result(unsafe {
             bindings::queue_limits_commit_update_frozen(self.queue(), limits.as_mut())
         })
-    }
-
-    /// Waits until every request that is in flight now has ended.
-    pub fn drain(&self) {
-        // SAFETY: The queue is valid; it is frozen and unfrozen in pairs, by one thread.
-        unsafe {
-            let flags = bindings::blk_mq_freeze_queue(self.queue());
-            bindings::blk_mq_unfreeze_queue(self.queue(), flags);
-        }
-    }
-
-    /// Waits until every bio that was submitted before has ended, also those that have not entered
-    /// the queue yet.
-    ///
-    /// What the block layer decides of a bio by the queue's limits, it decides before the bio
-    /// enters the queue. So when [`Self::update_limits`] returns there may still be bios on their
-    /// way that were treated by the earlier limits; when this returns there are none, but for
-    /// those that a throttling cgroup holds back. May take some tenths of a second.
-    pub fn drain_submitted(&self) {
-        // Between that decision and the queue's entrance no task sleeps, unless the queue is
-        // frozen. Each that was on its way, also one that an unfrozen queue has just woken up, has
-        // entered by the time that it sleeps again, which is what this waits for.
-        //
-        // SAFETY: This may sleep, as all of `Disk`'s methods that wait.
-        unsafe { bindings::synchronize_rcu_tasks() };
-
-        self.drain();
     }
 
     /// Waits until every request that is in flight has ended, and holds back those that come after,

@@ -36,16 +36,25 @@ impl Limits {
         &mut self.0
     }
 
-    /// Whether flushes reach the driver, because the disk has a volatile cache.
-    ///
-    /// To have one also overrules a user who has turned flushes off in `queue/write_cache`.
-    pub fn set_write_cache(&mut self, on: bool) {
-        if on {
-            self.0.features |= bindings::BLK_FEAT_WRITE_CACHE;
-            self.0.flags &= !bindings::BLK_FLAG_WRITE_CACHE_DISABLED;
-        } else {
-            self.0.features &= !bindings::BLK_FEAT_WRITE_CACHE;
-        }
+    /// Flushes reach the driver, because the disk has a volatile cache.
+    pub fn set_write_cache(&mut self) {
+        self.0.features |= bindings::BLK_FEAT_WRITE_CACHE;
+    }
+
+    /// Writes that have to be on stable storage when they end reach the driver
+    /// [marked so](super::request::Request::is_fua), instead of being followed by a flush. Has no
+    /// effect without [`Self::set_write_cache`].
+    pub fn set_fua(&mut self) {
+        self.0.features |= bindings::BLK_FEAT_FUA;
+    }
+
+    /// Overrules a user who has turned flushes off in `queue/write_cache`. Returns whether that was
+    /// so.
+    pub(crate) fn enable_write_cache(&mut self) -> bool {
+        let disabled = self.0.flags & bindings::BLK_FLAG_WRITE_CACHE_DISABLED != 0;
+
+        self.0.flags &= !bindings::BLK_FLAG_WRITE_CACHE_DISABLED;
+        disabled
     }
 
     /// The longest segment of a request in bytes.

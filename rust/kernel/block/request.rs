@@ -288,6 +288,30 @@ impl<T: Operations> Request<T> {
         Ok(ranges)
     }
 
+    /// Whether the data has to be on stable storage when the request ends: `REQ_FUA`.
+    #[inline]
+    pub fn is_fua(&self) -> bool {
+        // SAFETY: By the type invariant the request is valid.
+        unsafe { (*self.as_raw()).cmd_flags & bindings::REQ_FUA != 0 }
+    }
+
+    /// Whether [`Self::set_partly_done`] was called.
+    #[inline]
+    pub fn is_partly_done(&self) -> bool {
+        // SAFETY: By the type invariant the request is valid.
+        unsafe { (*self.as_raw()).rq_flags & bindings::RQF_DONTPREP != 0 }
+    }
+
+    /// Marks a request of which a part is done, which must not be done twice: `RQF_DONTPREP`.
+    ///
+    /// The mark stays when the request is [requeued](Self::requeue), which then merges nothing into
+    /// it, and goes when the request is ended.
+    #[inline]
+    pub fn set_partly_done(&mut self) {
+        // SAFETY: By the type invariant the request is valid and ours.
+        unsafe { (*self.as_raw()).rq_flags |= bindings::RQF_DONTPREP };
+    }
+
     #[inline]
     fn has_payload(&self) -> bool {
         // SAFETY: By the type invariant the request is valid.

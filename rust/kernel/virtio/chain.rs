@@ -143,6 +143,19 @@ where
         }
     }
 
+    /// Fills the chain of a request whose data the device has had already: the header of a request
+    /// without data.
+    pub fn map_without_data(&mut self, header: H) {
+        self.unmap();
+
+        let chain = self.data_mut();
+
+        chain.header = header;
+        chain.status = NO_STATUS;
+        chain.appends = false;
+        chain.direction = Direction::None;
+    }
+
     /// Frees the scatterlist of the request's data, and data that only the device was to see.
     #[inline]
     pub fn unmap(&mut self) {
@@ -171,6 +184,11 @@ where
     #[inline]
     pub fn device_status(&self) -> u8 {
         self.data().status
+    }
+
+    /// Replaces the status byte of a request that the device has answered.
+    pub fn set_device_status(&mut self, status: u8) {
+        self.data_mut().status = status;
     }
 }
 

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Flushes, and writes that end only when they are on stable storage.
+//!
+//! Whether the device is sent a flush is decided here, where a request is handled, and not where it
+//! was submitted: the block layer may split a write, hold it back or put it to sleep for as long as
+//! it likes, and the mode of the cache changes meanwhile.
+//!
+//! A flush that a user asks for is decided when it is handed over, as it is about writes that are
+//! complete by then. A write with FUA is decided when the device has completed it, because it may
+//! have been handed over in one mode and completed in the other. If it needs a flush, it is sent to
+//! the device once more, as one: no memory and no tag of its own are needed for that.
+//!
+//! Writes share flushes. Those that the device completes while a flush is under way wait for the
+//! next one, as that which is under way may have begun before they were complete.
+
+use crate::{
+    disk::{Buffer, QueueState, VirtioBlk},
+    request::outcome, //
+};
+use core::mem;
+use kernel::prelude::*;
+use kernel_ext::{
+    block::{
+        batch::RequestList,
+        request::{Op, Request, Status}, //
+    },
+    virtio::{
+        blk::{request, status, Header},
+        queue::Ring, //
+    },
+};
+
+/// The writes of a virtqueue that wait for a flush.
+///
+/// While some wait, or are covered, there is a flush in the ring, so that its answer comes or the
+/// ring is taken down.
+#[derive(Default)]
+pub(crate) struct Flushes {
+    /// A write is in the ring as a flush.
+    under_way: bool,
+    /// The writes that it covers besides itself.
+    covered: RequestList<VirtioBlk>,
+    /// The writes that were completed since it was sent.
+    waiting: RequestList<VirtioBlk>,
+}
+
+impl Flushes {
+    /// Takes a write with FUA that the device has answered, and gives those that are over to `end`.
+    ///
+    /// To be followed by [`begin`], when all that the device has answered was taken.
+    #[cold]
+    pub(crate) fn answered(
+        &mut self,
+        blk: &VirtioBlk,
+        mut rq: Request<VirtioBlk>,
+        mut end: impl FnMut(Request<VirtioBlk>),
+    ) {
+        if rq.is_partly_done() {
+            let flushed = rq.device_status() == status::OK;
+            self.under_way = false;
+
+            let mut covered = mem::take(&mut self.covered);
+            covered.push(rq);
+            while let Some(mut rq) = covered.pop() {
+                // A write is not unsupported because a flush is.
+                if !flushed {
+                    rq.set_device_status(status::IOERR);
+                }
+                end(rq);
+            }
+        } else if blk.cache.needs_flushes() && outcome(&mut rq) == Status::OK {
+            rq.unmap();
+            rq.set_partly_done();
+            self.waiting.push(rq);
+        } else {
+            end(rq);
+        }
+    }
+
+    /// Takes all writes that wait for a flush, or for its answer, which will not come: the one that
+    /// was sent as a flush has come back from the ring without it.
+    pub(crate) fn give_up(&mut self) -> [RequestList<VirtioBlk>; 2] {
+        self.under_way = false;
+        [mem::take(&mut self.covered), mem::take(&mut self.waiting)]
+    }
+}
+
+/// Whether a request is a flush, or a write of which nothing but the flush is to be done.
+#[inline]
+pub(crate) fn is_one(rq: &Request<VirtioBlk>) -> bool {
+    rq.op() == Op::Flush || rq.is_partly_done()
+}
+
+/// Sends a flush if writes wait for one and none is under way. Returns whether the device has to be
+/// told.
+#[inline]
+pub(crate) fn begin(blk: &VirtioBlk, ring: &mut Ring<Buffer, QueueState>) -> bool {
+    let flushes = &ring.state.flushes;
+
+    !flushes.under_way && !flushes.waiting.is_empty() && begin_next(blk, ring)
+}
+
+#[cold]
+fn begin_next(blk: &VirtioBlk, ring: &mut Ring<Buffer, QueueState>) -> bool {
+    let mut covered = mem::take(&mut ring.state.flushes.waiting);
+    let Some(rq) = covered.pop() else {
+        return false;
+    };
+
+    match send(blk, ring, rq) {
+        Ok(()) => {
+            ring.state.flushes.covered = covered;
+            true
+        }
+        Err((rq, err)) => {
+            put_back(rq, err);
+            while let Some(rq) = covered.pop() {
+                put_back(rq, err);
+            }
+            false
+        }
+    }
+}
+
+/// Sends a write to the device once more, as a flush.
+fn send(
+    blk: &VirtioBlk,
+    ring: &mut Ring<Buffer, QueueState>,
+    mut rq: Request<VirtioBlk>,
+) -> Result<(), (Request<VirtioBlk>, Error)> {
+    rq.map_without_data(Header::new(blk.endian(), request::FLUSH, 0, 0));
+    ring.add_left(rq)?;
+    ring.state.flushes.under_way = true;
+    Ok(())
+}
+
+/// Gives a write whose flush could not be sent back to the block layer. That lets the driver have
+/// it again, as it does when the ring has no room for any other request, and then [`again`] goes on
+/// with the flush alone: a write that was done twice could undo a later one, and a zone would refuse
+/// it.
+fn put_back(mut rq: Request<VirtioBlk>, err: Error) {
+    if err == ENOSPC || err == ENOMEM {
+        rq.requeue();
+    } else {
+        rq.set_device_status(status::IOERR);
+        rq.complete();
+    }
+}
+
+/// Goes on with a write that [was put back](put_back), and that is started again. The device is to be
+/// told after that.
+///
+/// # Errors
+///
+/// Those of [`Ring::add`].
+#[cold]
+pub(crate) fn again(
+    blk: &VirtioBlk,
+    ring: &mut Ring<Buffer, QueueState>,
+    rq: Request<VirtioBlk>,
+) -> Result<(), (Request<VirtioBlk>, Error)> {
+    if ring.state.flushes.under_way {
+        ring.state.flushes.waiting.push(rq);
+        return Ok(());
+    }
+    send(blk, ring, rq)
+}
