@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the device is sent: flushes in write back, none in write through."""
+"""What the device is sent: flushes in write back, and none in write through by SET_WCE."""
 
 import pytest
 
 from test_switch import set_mode
 from vbw.machine import Config
 
+# The device's properties, and the flushes that an fsync in write through needs. A device whose mode
+# is written into its configuration space may write through without having flushed: stock QEMU does.
 DEVICES = {
-    "set-wce": {},
-    "config-wce": {"set-wce": False},
+    "set-wce": ({}, 0),
+    "config-wce": ({"set-wce": False}, 1),
 }
 
 
@@ -19,14 +21,14 @@ def flushes_of(vm, command):
     return vm.host_stats()["flush_operations"] - before
 
 
-@pytest.mark.parametrize("props", DEVICES.values(), ids=DEVICES.keys())
-def test_fsync(boot, disk, props):
+@pytest.mark.parametrize("props, needed", DEVICES.values(), ids=DEVICES.keys())
+def test_fsync(boot, disk, props, needed):
     vm = boot(Config(disks=[disk(**props)]))
     command = "vbwtool write /dev/vda 0 4096 1 && vbwtool fsync /dev/vda"
     for _ in range(2):
         assert flushes_of(vm, command) == 1, "write back: the cache has to be flushed"
         assert set_mode(vm, "write through") == "OK"
-        assert flushes_of(vm, command) == 0, "write through: there is nothing to flush"
+        assert flushes_of(vm, command) == needed, "write through"
         assert set_mode(vm, "write back") == "OK"
 
 

@@ -32,7 +32,7 @@ SECOND = 1000
 
 def guest_mode(vm):
     """The mode that the guest goes by. The kernel's own driver reads cache_type from the device."""
-    return vm.guest("cat /sys/block/vda/queue/write_cache")
+    return vm.guest("cd /sys/block/vda; [ -e cache_type_status ] && cat cache_type || cat queue/write_cache")
 
 
 def migrated(vm):

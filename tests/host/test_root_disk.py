@@ -62,7 +62,7 @@ def start(boot, config):
     vm.guest("udevadm settle --timeout=60", 90)
     assert vm.guest(DISKS).splitlines() == [
         "root: virtio_blk_wce, write back, write back, none",
-        "scratch: virtio_blk_wce, write through, write through, ok write through"]
+        "scratch: virtio_blk_wce, write through, write back, ok write through"]
     disk = vm.guest("basename $(findmnt -no SOURCE /)")
     assert vm.guest(f"cat /sys/block/{disk}/serial") == "root"
     return vm, disk

@@ -323,7 +323,7 @@ impl Cache {
                     self.over.notify_all();
                 }
                 Step::Restored(mode, Err(_)) => blk.warn_not_restored(disk, mode),
-                Step::Restored(_, Ok(())) => (),
+                Step::Restored(_, Ok(())) | Step::Consented(_) => (),
                 Step::Rest => return,
             }
         }

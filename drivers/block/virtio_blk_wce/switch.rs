@@ -62,6 +62,8 @@ pub(crate) enum Step {
     Report(Mode, Outcome),
     /// The mode from before a reset is there again, or could not be brought back.
     Restored(Mode, Outcome),
+    /// The device has had consent to what its host wants, or could not be given it.
+    Consented(Outcome),
     /// Wait for an answer, a change or a request.
     Rest,
 }
@@ -126,7 +128,11 @@ impl Machine {
     pub(crate) fn needs_flushes(&self) -> bool {
         self.way != Way::Request
             || self.volatile
-            || matches!(self.phase, Phase::Asked(Mode::WriteBack, _))
+            || self.to_consent
+            || matches!(
+                self.phase,
+                Phase::Wanted(Mode::WriteBack, _) | Phase::Asked(Mode::WriteBack, _)
+            )
     }
 
     /// Whether a request can be made.
@@ -169,17 +175,17 @@ impl Machine {
         let Phase::Asked(mode, origin) = self.phase else {
             return;
         };
+
+        self.volatile = match (outcome, shown) {
+            // The device has agreed to write through; or it has agreed to write back, and its host
+            // has made it write through since.
+            (Ok(()), Mode::WriteThrough) => false,
+            (Err(_), Mode::WriteThrough) => self.volatile,
+            (_, Mode::WriteBack) => true,
+        };
         let outcome = match outcome {
             Ok(()) if shown != mode => Err(Failure::Io),
             other => other,
-        };
-
-        // An answer to write through that came with success is the one thing, besides a change by
-        // the host, that ends flushes.
-        self.volatile = match (outcome, mode) {
-            (Ok(()), Mode::WriteThrough) => false,
-            (Ok(()), Mode::WriteBack) => true,
-            (Err(_), _) => self.volatile || shown == Mode::WriteBack,
         };
         if shown == Mode::WriteThrough {
             // A host that wanted write back was refused.
@@ -195,16 +201,17 @@ impl Machine {
             // Whichever of the two the device took up first, its answer tells what is in force.
             Mode::WriteThrough if self.asked() == Some(Mode::WriteBack) => (),
             Mode::WriteThrough => {
+                // Not by a reset, from which a device may come back like that without having
+                // flushed.
+                if self.mode == Mode::WriteBack {
+                    self.volatile = false;
+                }
                 self.mode = mode;
-                self.volatile = false;
                 self.to_consent = false;
             }
             // Consent may be given already, and is given again: a device that was told to write
             // through and to write back since the last look waits for it, and looks the same.
-            Mode::WriteBack if self.way == Way::Request => {
-                self.volatile = true;
-                self.to_consent = true;
-            }
+            Mode::WriteBack if self.way == Way::Request => self.to_consent = true,
             Mode::WriteBack => {
                 self.mode = mode;
                 self.volatile = true;
@@ -214,6 +221,11 @@ impl Machine {
 
     /// The device was reset, is about to be in use again, and shows this mode.
     pub(crate) fn returned(&mut self, shown: Mode) {
+        if let Phase::Over(mode, Origin::User, Ok(())) = self.phase {
+            // The user was not told yet, and the reset may have changed the mode: it is asked for
+            // once more.
+            self.phase = Phase::Wanted(mode, Origin::User);
+        }
         self.before = match self.phase {
             Phase::Wanted(_, Origin::User) => None,
             // The mode from before an earlier reset, if it is not there again yet.
@@ -248,7 +260,7 @@ impl Machine {
                     self.before = None;
                     return Step::Restored(mode, outcome);
                 }
-                Origin::Host => (),
+                Origin::Host => return Step::Consented(outcome),
             }
         }
 
@@ -299,7 +311,6 @@ mod tests {
         let mut machine = Machine::new(WriteThrough, Way::Request);
 
         machine.request(WriteBack);
-        assert!(!machine.needs_flushes());
         assert!(machine.step() == Step::Ask(WriteBack));
         assert!(machine.needs_flushes());
         machine.answered(WriteBack, Ok(()));
@@ -340,6 +351,7 @@ mod tests {
         assert!(machine.step() == Step::Ask(WriteBack));
         machine.answered(WriteBack, Ok(()));
         assert!(machine.mode() == WriteBack);
+        assert!(machine.step() == Step::Consented(Ok(())));
         assert!(machine.step() == Step::Rest && machine.is_idle());
     }
 
