@@ -204,7 +204,7 @@ def test_no_answer(hostile):
     vm.guest("n=0; until [ $(vbwtool set /sys/block/vda/cache_type 'write back') = ENODEV ]; do "
              "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
     assert reader.running() and remover.running()
-    assert device.tell("release") == "1"
+    assert device.release() == 1
     assert reader.wait(20).text == "OK"
     assert remover.wait(20).status == 0
 

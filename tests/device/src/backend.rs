@@ -14,7 +14,7 @@ use std::{
 };
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackendMut, VringRwLock, VringT};
-use virtio_bindings::virtio_blk::VIRTIO_BLK_F_CONFIG_WCE;
+use virtio_bindings::virtio_blk as blk;
 use virtio_queue::{DescriptorChain, QueueT};
 use vm_memory::{
     Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryLoadGuard,
@@ -72,12 +72,25 @@ impl Backend {
 
     /// Serves one request; whether that has used the ring.
     fn serve(&mut self, vring: &VringRwLock, chain: Chain) -> io::Result<bool> {
-        if self.device.quirks.take(Quirk::NoAnswer) {
+        if self.device.quirks.take(Quirk::NoAnswer) || self.is_kept(&chain)? {
             self.held.push((vring.clone(), chain));
             return Ok(false);
         }
         self.answer(vring, chain)?;
         Ok(true)
+    }
+
+    /// Whether requests of this type are held back.
+    fn is_kept(&mut self, chain: &Chain) -> io::Result<bool> {
+        let mut header = [0; Header::SIZE];
+        let mut reader = chain.clone().reader(chain.memory()).map_err(io::Error::other)?;
+        reader.read_exact(&mut header)?;
+
+        Ok(match Header::parse(&header).kind {
+            blk::VIRTIO_BLK_T_OUT => self.device.quirks.take(Quirk::WriteKept),
+            blk::VIRTIO_BLK_T_FLUSH => self.device.quirks.take(Quirk::FlushKept),
+            _ => false,
+        })
     }
 
     /// Executes a request, and tells the driver, or tells it something else.
@@ -224,7 +237,7 @@ impl VhostUserBackendMut for Backend {
             .checked_sub(offset)
             .and_then(|at| bytes.get(at as usize));
         let asked =
-            self.device.has(VIRTIO_BLK_F_CONFIG_WCE) && !self.device.has(VIRTIO_BLK_F_SET_WCE);
+            self.device.has(blk::VIRTIO_BLK_F_CONFIG_WCE) && !self.device.has(VIRTIO_BLK_F_SET_WCE);
 
         match wce {
             Some(&wce) if asked => self.device.set_write_back(wce != 0),

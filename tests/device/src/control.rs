@@ -24,6 +24,11 @@ fn run(backend: &RwLock<Backend>, line: &str) -> Result<String, String> {
             return Ok(digits.concat());
         }
         "priority" => return Ok(backend.device.priority.to_string()),
+        "requests" => {
+            let kind = argument.parse::<u32>().map_err(|err| err.to_string())?;
+            let number = backend.device.requests.get(&kind).copied();
+            return Ok(number.unwrap_or_default().to_string());
+        }
         "release" => {
             let number = backend.release().map_err(|err| err.to_string())?;
             return Ok(number.to_string());

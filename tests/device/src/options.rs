@@ -63,7 +63,8 @@ fn help() {
          \x20     --granularity N      bytes; default: 4096\n\
          \n\
          Commands on standard input: misbehave NAME[:TIMES]; behave; release; count NAME;\n\
-         priority (of the last write); config OFFSET=HEX; show (the configuration space).\n\
+         requests TYPE (executed so far); priority (of the last write); config OFFSET=HEX;\n\
+         show (the configuration space).\n\
          \n\
          Features (+ is offered by default):"
     );

@@ -23,6 +23,14 @@ pub enum Quirk {
     StatusUnknown,
     /// Requests are not answered, until a `release`.
     NoAnswer,
+    /// Writes are not answered, nor done, until a `release`.
+    WriteKept,
+    /// Flushes are not answered, nor done, until a `release`.
+    FlushKept,
+    /// Flushes fail.
+    FlushFails,
+    /// Flushes are said to be unknown.
+    FlushUnknown,
     /// The serial number has no end.
     IdEndless,
     /// The answer to SET_WCE means nothing.
@@ -54,7 +62,7 @@ pub enum Quirk {
 }
 
 /// All of them, with the name and the explanation that users see.
-pub const ALL: [(Quirk, &str, &str); 22] = [
+pub const ALL: [(Quirk, &str, &str); 26] = [
     (
         Quirk::UsedIdRange,
         "used-id-range",
@@ -86,6 +94,26 @@ pub const ALL: [(Quirk, &str, &str); 22] = [
         Quirk::NoAnswer,
         "no-answer",
         "requests are kept until 'release'",
+    ),
+    (
+        Quirk::WriteKept,
+        "write-kept",
+        "writes are kept until 'release'",
+    ),
+    (
+        Quirk::FlushKept,
+        "flush-kept",
+        "flushes are kept until 'release'",
+    ),
+    (
+        Quirk::FlushFails,
+        "flush-fails",
+        "FLUSH: the status is IOERR",
+    ),
+    (
+        Quirk::FlushUnknown,
+        "flush-unknown",
+        "FLUSH: the status is UNSUPP",
     ),
     (
         Quirk::IdEndless,

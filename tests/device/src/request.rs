@@ -9,7 +9,7 @@ use crate::{
     quirks::{Quirk, Quirks},
     zones::{Action, Zones},
 };
-use std::{io, mem::size_of};
+use std::{collections::HashMap, io, mem::size_of};
 use virtio_bindings::virtio_blk as blk;
 
 /// Switching the write cache by a request: include/uapi/linux/virtio_blk_wce.h.
@@ -91,6 +91,8 @@ pub struct Device {
     pub features: u64,
     /// The priority that the last write had.
     pub priority: u32,
+    /// How many requests of each type were executed.
+    pub requests: HashMap<u32, u64>,
     zones: Option<Zones>,
     serial: String,
     starts_write_back: bool,
@@ -113,6 +115,7 @@ impl Device {
             quirks,
             features: 0,
             priority: 0,
+            requests: HashMap::new(),
             zones: options
                 .zoned
                 .clone()
@@ -147,6 +150,8 @@ impl Device {
 
     /// Does what a request asks for, with `room` bytes for data of the answer.
     pub fn execute(&mut self, header: Header, payload: &[u8], room: usize) -> Answer {
+        *self.requests.entry(header.kind).or_default() += 1;
+
         let mut answer = if header.kind == blk::VIRTIO_BLK_T_ZONE_APPEND {
             self.append(header.sector, payload)
         } else {
@@ -171,6 +176,8 @@ impl Device {
                 }
                 done(self.disk.write(header.sector, payload))
             }
+            blk::VIRTIO_BLK_T_FLUSH if self.quirks.take(Quirk::FlushFails) => Err(IOERR),
+            blk::VIRTIO_BLK_T_FLUSH if self.quirks.take(Quirk::FlushUnknown) => Err(UNSUPP),
             blk::VIRTIO_BLK_T_FLUSH => done(self.disk.flush()),
             blk::VIRTIO_BLK_T_GET_ID => Ok(self.id(room)),
             blk::VIRTIO_BLK_T_DISCARD if self.has(blk::VIRTIO_BLK_F_DISCARD) => {

@@ -70,6 +70,14 @@ class TestDevice:
         """How often it has done that wrong."""
         return int(self.tell(f"count {what}"))
 
+    def requests(self, kind: int) -> int:
+        """How many requests of a type, VIRTIO_BLK_T_..., it has executed."""
+        return int(self.tell(f"requests {kind}"))
+
+    def release(self) -> int:
+        """Answer what was held back; returns how much that was."""
+        return int(self.tell("release"))
+
     def priority(self) -> int:
         """The priority of the last write, as its header has it."""
         return int(self.tell("priority"))
