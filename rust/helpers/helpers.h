@@ -15,6 +15,7 @@
 
 bool rust_helper_virtio_test_bit(const struct virtio_device *vdev, unsigned int fbit);
 void rust_helper_virtio_device_ready(struct virtio_device *vdev);
+void rust_helper_virtio_synchronize_cbs(struct virtio_device *vdev);
 
 void rust_helper_queue_limits_start_update(struct request_queue *q, struct queue_limits *lim);
 void rust_helper_rq_set_payload(struct request *rq, void *payload, unsigned int len);

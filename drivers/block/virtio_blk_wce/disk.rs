@@ -31,13 +31,14 @@ use kernel_ext::{
         limits::Limits,
         mq::{QueueCounts, TagSet},
         number::{Index, Numbers},
-        request::{Request, Status},
+        request::Status,
         size::Size, //
     },
     virtio::{
         blk::{feature, Header},
         command,
-        queue::{Either, Handler, Queue, Queues, RingGuard},
+        queue::{Handler, Queue, Queues, RingGuard},
+        submission::Submission,
         Device,
         Endian, //
     },
@@ -58,7 +59,7 @@ pub(crate) enum Purpose {
 pub(crate) type Command = command::Command<Header, Purpose>;
 
 /// What is handed to the device: I/O of the block layer, or a command of the driver's own.
-pub(crate) type Buffer = Either<Request<VirtioBlk>, KBox<Command>>;
+pub(crate) type Buffer = Submission<VirtioBlk, Header, Purpose>;
 
 /// What is kept under the lock of each virtqueue.
 #[derive(Default)]
@@ -129,6 +130,10 @@ pub(crate) const LOST: u64 = 1;
 impl_has_work! {
     impl HasWork<Self> for VirtioBlk { self.work }
     impl HasWork<Self, 1> for VirtioBlk { self.lost_work }
+}
+
+kernel_ext::impl_has_queues! {
+    impl HasQueues<Buffer, QueueState> for VirtioBlk { self.queues }
 }
 
 impl WorkItem<LOST> for VirtioBlk {
@@ -212,7 +217,7 @@ impl VirtioBlk {
     /// The disk is about to have users.
     pub(crate) fn attach_disk(&self, disk: &Arc<Disk<Self>>) {
         for queue in self.queues.iter() {
-            queue.lock().state.disk = Some(disk.clone());
+            queue.lock().disk = Some(disk.clone());
         }
         self.cache.open(disk.clone());
     }
@@ -220,7 +225,7 @@ impl VirtioBlk {
     /// The disk has no users any more; the cache [is closed](Cache::close).
     pub(crate) fn detach_disk(&self) {
         for queue in self.queues.iter() {
-            let disk = queue.lock().state.disk.take();
+            let disk = queue.lock().disk.take();
 
             // May sleep, so not under the lock.
             drop(disk);
@@ -270,13 +275,13 @@ impl VirtioBlk {
         let rcu = rcu::read_lock();
         let mut ring = queue.lock();
 
-        if ring.state.away {
-            ring.state.defer(command);
+        if ring.away {
+            ring.defer(command);
             return Ok(());
         }
-        match ring.add_right(command) {
+        match ring.add(command) {
             Ok(()) => (),
-            Err((command, ENOSPC)) => ring.state.defer(command),
+            Err((command, ENOSPC)) => ring.defer(command),
             Err((_, ENODEV)) => return Err(Failure::Gone),
             Err(_) => return Err(Failure::Io),
         }
@@ -289,13 +294,13 @@ impl VirtioBlk {
 
     /// Takes the status byte of the command to switch the cache that the device has answered.
     pub(crate) fn take_answer(&self) -> Option<u8> {
-        self.queues.get(0)?.lock().state.answer.take()
+        self.queues.get(0)?.lock().answer.take()
     }
 
     /// Has commands wait until [`Self::send_held`], because the device is about to be reset.
     pub(crate) fn hold_commands(&self) {
         if let Some(queue) = self.queues.get(0) {
-            queue.lock().state.away = true;
+            queue.lock().away = true;
         }
     }
 
@@ -306,7 +311,7 @@ impl VirtioBlk {
         };
         let mut ring = queue.lock();
 
-        ring.state.away = false;
+        ring.away = false;
         Self::use_room(ring);
     }
 
@@ -324,7 +329,7 @@ impl VirtioBlk {
         let disk = self
             .queues
             .get(0)
-            .and_then(|queue| queue.lock().state.disk.clone());
+            .and_then(|queue| queue.lock().disk.clone());
         if let Some(disk) = &disk {
             self.with_device(|dev| {
                 dev_err!(dev, "[{}] is given up: unbind and bind it\n", disk.name());
@@ -382,7 +387,7 @@ impl VirtioBlk {
         if !ring.is_broken() {
             return;
         }
-        if let Some(disk) = &ring.state.disk {
+        if let Some(disk) = &ring.disk {
             // It may be on the queue already.
             let _ = workqueue::system_long().enqueue::<Arc<Self>, LOST>(Arc::from(disk.data()));
         }
@@ -391,20 +396,20 @@ impl VirtioBlk {
     /// Goes on with what waited for room in the ring.
     #[inline]
     pub(crate) fn use_room(mut ring: RingGuard<'_, Buffer, QueueState>) {
-        if ring.state.stopped {
-            ring.state.stopped = false;
-            if let Some(disk) = &ring.state.disk {
+        if ring.stopped {
+            ring.stopped = false;
+            if let Some(disk) = &ring.disk {
                 disk.restart_queues();
             }
         }
 
-        let Some(command) = ring.state.deferred() else {
+        let Some(command) = ring.deferred() else {
             return;
         };
         // If there is still no room it waits on; if the device is broken nothing will ever be
         // answered.
-        if let Err((command, _)) = ring.add_right(command) {
-            ring.state.defer(command);
+        if let Err((command, _)) = ring.add(command) {
+            ring.defer(command);
             return;
         }
 
@@ -420,10 +425,6 @@ impl Handler for VirtioBlk {
     type Buffer = Buffer;
     type State = QueueState;
 
-    fn queues(&self) -> &Queues<Buffer, QueueState> {
-        &self.queues
-    }
-
     fn used(this: ArcBorrow<'_, Self>, index: usize) {
         let Some(queue) = this.queue(index) else {
             return;
@@ -436,14 +437,14 @@ impl Handler for VirtioBlk {
             ring.disable_callbacks();
             while let Some(buffer) = ring.pop() {
                 match buffer {
-                    Either::Left(rq) => rq.complete(),
-                    Either::Right(command) => match command.context {
+                    Submission::Request(rq) => rq.complete(),
+                    Submission::Command(command) => match command.context {
                         Purpose::Cache => {
-                            ring.state.answer = Some(command.device_status());
+                            ring.answer = Some(command.device_status());
                             answered = true;
                         }
-                        Purpose::Serial => this.serial.answered(&mut ring.state, command),
-                        Purpose::Zones => this.zones.calls().answered(&mut ring.state, command),
+                        Purpose::Serial => this.serial.answered(&mut ring, command),
+                        Purpose::Zones => this.zones.calls().answered(&mut ring, command),
                     },
                 }
                 used = true;
@@ -466,14 +467,14 @@ impl Handler for VirtioBlk {
         match buffer {
             // Of a device that broke the rules, or whose disk nobody got: otherwise all I/O has
             // ended before the device is reset.
-            Either::Left(mut rq) => {
+            Submission::Request(mut rq) => {
                 rq.unmap();
                 rq.end(Status::IOERR);
             }
-            Either::Right(command) => match (command.context, self.queue(0)) {
+            Submission::Command(command) => match (command.context, self.queue(0)) {
                 // Its caller waits for the device to be back, or knows that it never will be.
                 (Purpose::Serial | Purpose::Zones, Some(queue)) => {
-                    queue.lock().state.defer(command);
+                    queue.lock().defer(command);
                 }
                 // Lost with the reset, and not to be repeated: the machine knows.
                 _ => drop(command),

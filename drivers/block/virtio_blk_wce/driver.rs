@@ -45,7 +45,7 @@ use kernel_ext::{
     virtio::{
         self,
         blk::{self, feature},
-        queue::Running,
+        queue::{Running, Start},
         Device, //
     },
     work, //
@@ -94,12 +94,13 @@ struct VirtioBlkDriver;
 /// What a bound device has. Dropped in the order of the fields.
 struct Bound<'bound> {
     disk: Arc<Disk<VirtioBlk>>,
-    running: Running<'bound, VirtioBlk>,
+    running: &'bound Running<'bound, VirtioBlk>,
     shared: Arc<VirtioBlk>,
 }
 
 impl virtio::Driver for VirtioBlkDriver {
     type Data<'bound> = Bound<'bound>;
+    type Handler = VirtioBlk;
 
     const ID_TABLE: virtio::IdTable = &ID_TABLE;
     const FEATURES: &'static [u32] = FEATURES;
@@ -107,8 +108,9 @@ impl virtio::Driver for VirtioBlkDriver {
 
     fn probe<'bound>(
         dev: &'bound Device<device::Core<'_>>,
+        start: Start<'bound, VirtioBlk>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
-        Self::bind(dev)
+        Self::bind(dev, start)
     }
 
     fn unbind<'bound>(_dev: &'bound Device<device::Core<'_>>, data: Pin<&Self::Data<'bound>>) {
@@ -131,7 +133,6 @@ impl virtio::Driver for VirtioBlkDriver {
         data.disk.quiesce();
         work::disable_sync::<_, LOST>(shared);
         shared.hold_commands();
-        data.running.suspend();
         Ok(())
     }
 
@@ -197,7 +198,10 @@ impl VirtioBlkDriver {
         disk.add(dev.as_ref(), &cache_type::GROUP)
     }
 
-    fn bind(dev: &Device<device::Bound>) -> Result<Bound<'_>> {
+    fn bind<'bound>(
+        dev: &'bound Device<device::Bound>,
+        start: Start<'bound, VirtioBlk>,
+    ) -> Result<Bound<'bound>> {
         if !dev.has_config() {
             dev_err!(dev, "no access to the configuration space\n");
             return Err(EINVAL);
@@ -208,10 +212,10 @@ impl VirtioBlkDriver {
         let capacity = limits::capacity(dev)?;
 
         let shared = VirtioBlk::new(dev, counts, &limits)?;
-        let running = Running::start(dev, &shared)?;
+        let running = start.start(&shared)?;
 
         let depth = shared.queue_depth(dev, QUEUE_DEPTH.get());
-        let tags = Arc::pin_init(TagSet::new(dev.as_ref(), counts, depth), GFP_KERNEL)?;
+        let tags = Arc::pin_init(TagSet::new(running, depth), GFP_KERNEL)?;
         let disk = shared.make_disk(tags, limits, MAJOR.load(Relaxed))?;
 
         if dev.has_feature(feature::RO) {

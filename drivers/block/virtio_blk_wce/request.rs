@@ -15,7 +15,7 @@ use kernel_ext::{
     virtio::{
         blk::{request, status, Header, Segment},
         chain::Chain,
-        queue::Either, //
+        submission::Submission, //
     },
 };
 
@@ -38,7 +38,7 @@ impl Operations for VirtioBlk {
         let rcu = rcu::read_lock();
         let mut ring = queue.lock();
 
-        match ring.add_left(rq) {
+        match ring.add(rq) {
             Ok(()) => {
                 if last {
                     let kick = ring.prepare_kick(&rcu);
@@ -54,7 +54,7 @@ impl Operations for VirtioBlk {
                 // Nothing is stopped when a buffer could not be mapped: that says nothing of the
                 // ring, and there may be nothing in it that would start the queue again.
                 if err == ENOSPC {
-                    ring.state.stopped = true;
+                    ring.stopped = true;
                     hw.stop();
                 }
                 drop(ring);
@@ -106,7 +106,7 @@ impl Operations for VirtioBlk {
 
         while let Some(buffer) = ring.pop() {
             // Commands go to the first queue, which is not polled.
-            if let Either::Left(mut rq) = buffer {
+            if let Submission::Request(mut rq) = buffer {
                 let ok = outcome(&mut rq) == Status::OK;
 
                 completions.add(rq, ok);
@@ -196,7 +196,7 @@ fn add_all(blk: &VirtioBlk, index: usize, mut requests: RequestList<VirtioBlk>) 
     let mut ring = queue.lock();
 
     while let Some(rq) = requests.pop() {
-        if let Err((mut rq, _)) = ring.add_left(rq) {
+        if let Err((mut rq, _)) = ring.add(rq) {
             // It comes back alone, which is where a full ring stops the queue, and where what is
             // no matter of room becomes an error.
             rq.unmap();

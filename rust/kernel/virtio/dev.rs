@@ -15,6 +15,9 @@ use kernel::{
     types::Opaque, //
 };
 
+/// What the status field of a device is that is not there.
+const ABSENT: u32 = 0xff;
+
 /// A virtio device.
 ///
 /// # Invariants
@@ -69,9 +72,43 @@ impl Device<device::Bound> {
     ///
     /// Callbacks of virtqueues are not running any more when it returns. Section 2.4 of the virtio
     /// specification.
+    ///
+    /// A device that is not there any more can't be reset, and does nothing either: its virtqueues
+    /// are marked as broken instead. Transports wait for a device to say that it is reset, which
+    /// would last for ever.
     pub(crate) fn reset(&self) {
+        if self.is_absent() {
+            // SAFETY: `self` is a valid and bound device.
+            unsafe {
+                bindings::virtio_break_device(self.as_raw());
+                bindings::virtio_synchronize_cbs(self.as_raw());
+            }
+            return;
+        }
+
         // SAFETY: `self` is a valid and bound device.
         unsafe { bindings::virtio_reset_device(self.as_raw()) };
+    }
+
+    /// The device status field, section 2.1 of the virtio specification. May sleep.
+    fn status(&self) -> u32 {
+        // SAFETY: `self` is a valid device, whose operations always include `get_status`.
+        unsafe {
+            let get_status = (*(*self.as_raw()).config).get_status;
+
+            get_status.map_or(ABSENT, |get_status| get_status(self.as_raw()).into())
+        }
+    }
+
+    /// Adds a bit to the device status field. May sleep.
+    pub(crate) fn add_status(&self, status: u32) {
+        // SAFETY: `self` is a valid and bound device.
+        unsafe { bindings::virtio_add_status(self.as_raw(), status) };
+    }
+
+    /// Whether the device was pulled out: then all that is read of it is ones.
+    fn is_absent(&self) -> bool {
+        self.status() == ABSENT
     }
 
     /// Whether a child of any device on the bus has this name.
