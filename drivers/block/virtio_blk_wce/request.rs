@@ -7,7 +7,7 @@ use core::mem;
 use kernel::{prelude::*, sync::rcu};
 use kernel_ext::{
     block::{
-        batch::{Completions, RequestList},
+        batch::{Completed, Completions, RequestList},
         mq::{Geometry, HwQueue, Operations, Rejected},
         request::{Op, Request, Status},
         zoned::ZoneReport, //
@@ -129,7 +129,7 @@ impl Operations for VirtioBlk {
         rq.end(status);
     }
 
-    fn release(rq: &mut Request<Self>) {
+    fn release(rq: Completed<'_, Self>) {
         rq.unmap();
     }
 

@@ -12,7 +12,7 @@
 //! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)
 
 use super::{
-    batch::{Completions, RequestList},
+    batch::{Completed, Completions, RequestList},
     request::{Request, Status},
     zoned::ZoneReport, //
 };
@@ -82,7 +82,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     fn complete(rq: Request<Self>);
 
     /// Frees what a request has for the device, which has done it, before it is ended with others.
-    fn release(rq: &mut Request<Self>);
+    fn release(rq: Completed<'_, Self>);
 
     /// What `HDIO_GETGEO` tells of a disk with so many sectors of 512 bytes.
     ///
@@ -303,14 +303,27 @@ impl<T: Operations> Vtable<T> {
             )
         };
 
+        let given = rq.as_raw();
+
         match T::queue_rq(data, hw, rq, last) {
             Ok(()) => Status::OK.into_raw(),
-            Err((rq, status)) => {
-                // The status gives the request back.
+            // The status gives the request back: the one that was passed, whichever that is.
+            Err((rq, status)) if rq.as_raw() == given => {
                 let _ = rq.leak();
                 status.into_raw()
             }
+            Err((other, _)) => Self::mistaken(other),
         }
+    }
+
+    /// A driver has returned another request than it was passed, which may be anywhere by now, with
+    /// the device for example: as far as the block layer is concerned it was queued.
+    #[cold]
+    fn mistaken(other: Request<T>) -> bindings::blk_status_t {
+        kernel::warn_on!(true);
+        other.end(Status::IOERR);
+
+        Status::OK.into_raw()
     }
 
     extern "C" fn queue_rqs(list: *mut bindings::rq_list) {

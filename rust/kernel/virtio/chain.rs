@@ -18,6 +18,7 @@ use super::queue::Buffer;
 use crate::{
     bindings,
     block::{
+        batch::Completed,
         mq::Operations,
         request::{Direction, Op, Request}, //
     },
@@ -171,6 +172,18 @@ where
     #[inline]
     pub fn device_status(&self) -> u8 {
         self.data().status
+    }
+}
+
+impl<T, H> Completed<'_, T>
+where
+    T: Operations<RequestData = Chain<H>>,
+    H: AsBytes + Send + Default,
+{
+    /// As [`Request::unmap`].
+    #[inline]
+    pub fn unmap(mut self) {
+        self.request().unmap();
     }
 }
 
