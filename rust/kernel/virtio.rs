@@ -231,7 +231,10 @@ impl<T: Driver> Adapter<T> {
         dev: &'bound Device<device::Core<'core>>,
     ) -> impl PinInit<Bound<'bound, T>, Error> + use<'bound, 'core, T> {
         try_pin_init!(Bound {
-            slot: Arc::new(Slot::new(dev), GFP_KERNEL)?,
+            slot: {
+                dev.take_over()?;
+                Arc::new(Slot::new(dev), GFP_KERNEL)?
+            },
             // SAFETY: This is the only call. The slot stays where it is until `Bound` is dropped,
             // the data of which, where `'bound` ends, is dropped before.
             data <- T::probe(dev, unsafe { slot.permission() }),

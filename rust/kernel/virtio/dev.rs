@@ -10,6 +10,7 @@ use core::{
 };
 use kernel::{
     device,
+    error::to_result,
     prelude::*,
     sync::aref::AlwaysRefCounted,
     types::Opaque, //
@@ -17,6 +18,9 @@ use kernel::{
 
 /// What the status field of a device is that is not there.
 const ABSENT: u32 = 0xff;
+
+/// Bits of the device status field.
+const READY: u32 = bindings::VIRTIO_CONFIG_S_DRIVER_OK;
 
 /// A virtio device.
 ///
@@ -109,6 +113,47 @@ impl Device<device::Bound> {
     /// Whether the device was pulled out: then all that is read of it is ones.
     fn is_absent(&self) -> bool {
         self.status() == ABSENT
+    }
+
+    /// Whether somebody has used the device and left it as it was, which a driver does whose probe
+    /// fails: such a device keeps the features that were negotiated then, and its virtqueues.
+    fn is_left_over(&self) -> bool {
+        self.status() & (READY | bindings::VIRTIO_CONFIG_S_FAILED) != 0
+    }
+
+    /// Makes the device one that nobody has used, and negotiates the features that the bus has
+    /// found. Does nothing if it is one already.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if it is not there, or refuses the features; those of the transport.
+    pub(crate) fn take_over(&self) -> Result {
+        if !self.is_left_over() {
+            return Ok(());
+        }
+        if self.is_absent() {
+            return Err(ENODEV);
+        }
+        self.reset();
+        self.add_status(bindings::VIRTIO_CONFIG_S_ACKNOWLEDGE | bindings::VIRTIO_CONFIG_S_DRIVER);
+
+        // SAFETY: `self` is a valid device, whose operations always include `finalize_features`; it
+        // is reset, and has not been told that features are final.
+        to_result(unsafe {
+            let finalize = (*(*self.as_raw()).config).finalize_features.ok_or(ENXIO)?;
+
+            finalize(self.as_raw())
+        })?;
+
+        // Legacy devices are not told.
+        if self.has_feature(bindings::VIRTIO_F_VERSION_1) {
+            self.add_status(bindings::VIRTIO_CONFIG_S_FEATURES_OK);
+            if self.status() & bindings::VIRTIO_CONFIG_S_FEATURES_OK == 0 {
+                return Err(ENODEV);
+            }
+        }
+
+        Ok(())
     }
 
     /// Whether a child of any device on the bus has this name.
