@@ -14,6 +14,7 @@
 #include <linux/virtio.h>
 
 bool rust_helper_virtio_test_bit(const struct virtio_device *vdev, unsigned int fbit);
+void rust_helper_virtio_clear_bit(struct virtio_device *vdev, unsigned int fbit);
 void rust_helper_virtio_device_ready(struct virtio_device *vdev);
 void rust_helper_virtio_synchronize_cbs(struct virtio_device *vdev);
 

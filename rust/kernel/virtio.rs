@@ -42,7 +42,7 @@ mod dev;
 pub mod queue;
 pub mod submission;
 
-pub use dev::{Device, Endian};
+pub use dev::{Device, Endian, Features};
 
 use crate::bindings;
 use kernel::{
@@ -108,6 +108,12 @@ pub trait Driver: 'static {
 
     /// Those that it understands from a legacy device, section 6.3 of the virtio specification.
     const FEATURES_LEGACY: &'static [u32];
+
+    /// Drops features that the device offers and that make no sense without others that it does not
+    /// offer. The device has not been told yet what is accepted.
+    fn validate(features: &mut Features<'_>) {
+        let _ = features;
+    }
 
     /// Binds a device.
     ///
@@ -193,6 +199,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
         drv.feature_table_size = u32::try_from(T::FEATURES.len())?;
         drv.feature_table_legacy = T::FEATURES_LEGACY.as_ptr();
         drv.feature_table_size_legacy = u32::try_from(T::FEATURES_LEGACY.len())?;
+        drv.validate = Some(Self::validate_callback);
         drv.probe = Some(Self::probe_callback);
         drv.remove = Some(Self::remove_callback);
         drv.config_changed = Some(Self::config_changed_callback);
@@ -239,6 +246,12 @@ impl<T: Driver> Adapter<T> {
             // the data of which, where `'bound` ends, is dropped before.
             data <- T::probe(dev, unsafe { slot.permission() }),
         })
+    }
+
+    extern "C" fn validate_callback(vdev: *mut bindings::virtio_device) -> c_int {
+        // SAFETY: The bus calls `validate` with a valid device whose features are not final yet.
+        T::validate(&mut unsafe { Features::from_raw(vdev) });
+        0
     }
 
     extern "C" fn probe_callback(vdev: *mut bindings::virtio_device) -> c_int {

@@ -89,6 +89,15 @@ def test_switch(machine):
         write_and_verify(vm, 0, 1)
 
 
+def test_switch_needs_flushes(machine):
+    """SET_WCE without FLUSH is not accepted, whatever the device offers."""
+    vm, _ = machine(OURS, "--without", "flush")
+    features = vm.guest(f"cat {SYS}/device/features")
+    assert [features[bit] for bit in (9, 11, 23)] == ["0", "1", "0"]
+    assert vm.guest(f"stat -c %a {SYS}/cache_type") == "444"
+    write_and_verify(vm, 0, 1)
+
+
 def test_help_lists_what_it_can_do(env):
     text = subprocess.run([env.testdev, "--help"], capture_output=True, text=True, check=True).stdout
     for word in ("--config-raw", "set-wce", "used-id-range", "zone-stuck"):

@@ -46,7 +46,8 @@ use kernel_ext::{
         self,
         blk::{self, feature},
         queue::{Running, Start},
-        Device, //
+        Device,
+        Features, //
     },
     work, //
 };
@@ -105,6 +106,13 @@ impl virtio::Driver for VirtioBlkDriver {
     const ID_TABLE: virtio::IdTable = &ID_TABLE;
     const FEATURES: &'static [u32] = FEATURES;
     const FEATURES_LEGACY: &'static [u32] = FEATURES_LEGACY;
+
+    fn validate(features: &mut Features<'_>) {
+        // What is switched is whether flushes are needed.
+        if !features.has(feature::FLUSH) {
+            features.clear(feature::SET_WCE);
+        }
+    }
 
     fn probe<'bound>(
         dev: &'bound Device<device::Core<'_>>,

@@ -198,6 +198,43 @@ extern "C" fn is_named(dev: *mut bindings::device, name: *const c_void) -> c_int
     c_int::from(dev.name() == name)
 }
 
+/// The features that a device and its driver have in common, before the device is told.
+///
+/// # Invariants
+///
+/// The pointer is that of a valid device whose features are not final yet, and which nobody else
+/// uses.
+pub struct Features<'a>(
+    NonNull<bindings::virtio_device>,
+    PhantomData<&'a mut bindings::virtio_device>,
+);
+
+impl Features<'_> {
+    /// Takes the device that the bus passed.
+    ///
+    /// # Safety
+    ///
+    /// `vdev` must be a valid device whose features are not final, and which nobody else uses, as
+    /// long as the value exists.
+    pub(crate) unsafe fn from_raw(vdev: *mut bindings::virtio_device) -> Self {
+        // SAFETY: A valid device is not null.
+        // INVARIANT: By the requirement of this function.
+        Self(unsafe { NonNull::new_unchecked(vdev) }, PhantomData)
+    }
+
+    /// Whether a feature bit is among them.
+    pub fn has(&self, bit: u32) -> bool {
+        // SAFETY: By the type invariant the device is valid.
+        unsafe { bindings::virtio_test_bit(self.0.as_ptr(), bit) }
+    }
+
+    /// Takes a feature bit out.
+    pub fn clear(&mut self, bit: u32) {
+        // SAFETY: By the type invariant the device is valid, and its features are ours to change.
+        unsafe { bindings::virtio_clear_bit(self.0.as_ptr(), bit) };
+    }
+}
+
 /// Byte order of a device's fields.
 ///
 /// Little-endian, but for legacy devices on a big-endian guest: section 2.4.3 of the virtio
