@@ -89,6 +89,19 @@ def test_switch(machine):
         write_and_verify(vm, 0, 1)
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_serial_number_that_is_not_there(machine, driver):
+    """Both drivers tell a device that does not know the request from one that fails."""
+    vm, device = machine(driver)
+    for what, text in (("id-unsupported", "Operation not supported"), ("status-unknown", "")):
+        device.misbehave(what)
+        output = vm.guest.run(f"cat {SYS}/serial 2>&1", check=False)
+        assert device.count(what) >= 1
+        assert (output.status != 0, output.text.rpartition(": ")[2]) == (bool(text), text)
+        device.behave()
+    assert vm.guest(f"cat {SYS}/serial") == "vbw-testdev"
+
+
 def test_switch_needs_flushes(machine):
     """SET_WCE without FLUSH is not accepted, whatever the device offers."""
     vm, _ = machine(OURS, "--without", "flush")

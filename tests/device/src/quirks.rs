@@ -25,6 +25,8 @@ pub enum Quirk {
     NoAnswer,
     /// The serial number has no end.
     IdEndless,
+    /// The request for the serial number is not known.
+    IdUnsupported,
     /// The answer to SET_WCE means nothing.
     WceStatus,
     /// SET_WCE is answered with success, and nothing changes.
@@ -54,7 +56,7 @@ pub enum Quirk {
 }
 
 /// All of them, with the name and the explanation that users see.
-pub const ALL: [(Quirk, &str, &str); 22] = [
+pub const ALL: [(Quirk, &str, &str); 23] = [
     (
         Quirk::UsedIdRange,
         "used-id-range",
@@ -91,6 +93,11 @@ pub const ALL: [(Quirk, &str, &str); 22] = [
         Quirk::IdEndless,
         "id-endless",
         "GET_ID: 20 bytes without a NUL, in a larger buffer more",
+    ),
+    (
+        Quirk::IdUnsupported,
+        "id-unsupported",
+        "GET_ID is not known",
     ),
     (
         Quirk::WceStatus,

@@ -172,6 +172,7 @@ impl Device {
                 done(self.disk.write(header.sector, payload))
             }
             blk::VIRTIO_BLK_T_FLUSH => done(self.disk.flush()),
+            blk::VIRTIO_BLK_T_GET_ID if self.quirks.take(Quirk::IdUnsupported) => Err(UNSUPP),
             blk::VIRTIO_BLK_T_GET_ID => Ok(self.id(room)),
             blk::VIRTIO_BLK_T_DISCARD if self.has(blk::VIRTIO_BLK_F_DISCARD) => {
                 self.clear(payload, 0)
