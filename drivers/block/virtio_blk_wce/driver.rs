@@ -216,11 +216,12 @@ impl VirtioBlkDriver {
         }
 
         let counts = limits::queues(dev, NUM_REQUEST_QUEUES.get(), POLL_QUEUES.get())?;
-        let limits = limits::read(dev)?;
+        let mut limits = limits::read(dev)?;
         let capacity = limits::capacity(dev)?;
 
         let shared = VirtioBlk::new(dev, counts, &limits)?;
         let running = start.start(&shared)?;
+        limits::fit_ring(dev, &mut limits, running.max_descriptors()?)?;
 
         let depth = shared.queue_depth(dev, QUEUE_DEPTH.get());
         let tags = Arc::pin_init(TagSet::new(running, depth), GFP_KERNEL)?;

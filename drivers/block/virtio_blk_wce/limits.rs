@@ -150,6 +150,29 @@ pub(crate) fn read(dev: &Device<device::Bound>) -> Result<Limits> {
     Ok(limits)
 }
 
+/// Makes requests short enough for rings of that many descriptors, two of which are for header and
+/// status, whatever the device says of segments.
+///
+/// # Errors
+///
+/// `EINVAL` if none is.
+pub(crate) fn fit_ring(
+    dev: &Device<device::Bound>,
+    limits: &mut Limits,
+    descriptors: u32,
+) -> Result {
+    let segments = match descriptors.saturating_sub(2) {
+        0 => {
+            dev_err!(dev, "no request fits a ring of {} entries\n", descriptors);
+            return Err(EINVAL);
+        }
+        segments => u16::try_from(segments).unwrap_or(u16::MAX),
+    };
+
+    limits.set_max_segments(limits.max_segments().min(segments));
+    Ok(())
+}
+
 /// `value`, or `default` if that is zero, by which a device says nothing.
 fn or(value: u32, default: u32) -> u32 {
     if value == 0 {

@@ -24,6 +24,10 @@ fn run(backend: &RwLock<Backend>, line: &str) -> Result<String, String> {
             return Ok(digits.concat());
         }
         "priority" => return Ok(backend.device.priority.to_string()),
+        "ring" => {
+            let (size, held) = backend.ring();
+            return Ok(format!("{size} {held}"));
+        }
         "release" => {
             let number = backend.release().map_err(|err| err.to_string())?;
             return Ok(number.to_string());

@@ -70,6 +70,11 @@ class TestDevice:
         """How often it has done that wrong."""
         return int(self.tell(f"count {what}"))
 
+    def ring(self) -> tuple[int, int]:
+        """The descriptors of the first queue's ring, and how many are those of requests held back."""
+        size, held = self.tell("ring").split()
+        return int(size), int(held)
+
     def priority(self) -> int:
         """The priority of the last write, as its header has it."""
         return int(self.tell("priority"))

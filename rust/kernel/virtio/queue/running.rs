@@ -156,8 +156,8 @@ impl<T: Handler> Running<'_, T> {
 
     /// The most descriptors of a buffer: as many as the smallest ring has.
     ///
-    /// A ring that may not put them elsewhere has room for no more. One that may has to keep to
-    /// this as well, by section 2.7.5.3.1 of the virtio specification; 2.8.6 for packed rings.
+    /// One that is longer never fits a ring without indirect descriptors, and with them a driver
+    /// must not make it, by section 2.7.5.3.1 of the virtio specification.
     ///
     /// # Errors
     ///
