@@ -10,6 +10,7 @@ use crate::{
     limits,
     name::{self, Name},
     switch::{Failure, Mode},
+    watch::Watch,
     zones::Zones, //
 };
 use kernel::{
@@ -117,14 +118,16 @@ pub(crate) struct VirtioBlk {
     config_changed: AtomicFlag,
     #[pin]
     work: Work<Self>,
-    /// The device has broken the rules and is not used any more.
+    /// The device answers nothing any more, and is not used.
     lost: AtomicFlag,
+    #[pin]
+    pub(crate) watch: Watch,
     #[pin]
     lost_work: Work<Self, LOST>,
 }
 
-/// The work that gives a device up. One of its own: the other one may wait for requests that only
-/// this ends.
+/// The work that looks at a device, and gives it up if it is of no use. One of its own: the other
+/// one may wait for requests that only this ends.
 pub(crate) const LOST: u64 = 1;
 
 impl_has_work! {
@@ -140,7 +143,9 @@ impl WorkItem<LOST> for VirtioBlk {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        this.give_up();
+        if this.watch.run(&this) {
+            this.give_up();
+        }
     }
 }
 
@@ -173,6 +178,7 @@ impl VirtioBlk {
                 config_changed: AtomicFlag::new(false),
                 work <- new_work!("VirtioBlk::work"),
                 lost: AtomicFlag::new(false),
+                watch <- Watch::new(),
                 lost_work <- new_work!("VirtioBlk::lost_work"),
             }),
             GFP_KERNEL,
@@ -283,7 +289,10 @@ impl VirtioBlk {
             Ok(()) => (),
             Err((command, ENOSPC)) => ring.defer(command),
             Err((_, ENODEV)) => return Err(Failure::Gone),
-            Err(_) => return Err(Failure::Io),
+            Err(_) => {
+                Self::check(&ring);
+                return Err(Failure::Io);
+            }
         }
         let kick = ring.prepare_kick(&rcu);
         drop(ring);
@@ -313,6 +322,26 @@ impl VirtioBlk {
 
         ring.away = false;
         Self::use_room(ring);
+    }
+
+    /// Begins to watch the device, because something waits for all that it owes.
+    pub(crate) fn begin_watch(this: &Arc<Self>) {
+        this.watch.begin();
+        let _ = workqueue::system_long().enqueue::<Arc<Self>, LOST>(this.clone());
+    }
+
+    /// Whether nothing will come from the device any more, before it is reset.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.with_device(|dev| !dev.is_working()).unwrap_or(false)
+            || self.queues.iter().any(|queue| queue.lock().is_broken())
+    }
+
+    /// A number that changes with each answer of the device; `None` if it owes none.
+    pub(crate) fn debts(&self) -> Option<u32> {
+        self.queues
+            .iter()
+            .filter_map(|queue| queue.lock().position())
+            .reduce(u32::wrapping_add)
     }
 
     /// Whether the device has broken the rules, and is not used any more.

@@ -13,6 +13,7 @@
 //! - `call`: commands for whose answer a caller waits.
 //! - `serial`: the serial number.
 //! - `zones`: zoned disks.
+//! - `watch`: what ends a wait for a device that does not answer any more.
 //! - `limits`, `name`: what a disk looks like.
 
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ mod name;
 mod request;
 mod serial;
 mod switch;
+mod watch;
 mod zones;
 
 use crate::disk::{VirtioBlk, LOST};
@@ -131,14 +133,17 @@ impl virtio::Driver for VirtioBlkDriver {
     ) -> Result {
         let shared = &data.shared;
 
+        VirtioBlk::begin_watch(shared);
         work::disable_sync::<_, 0>(shared);
         shared.cache.suspend(shared).inspect_err(|_| {
             dev_err!(dev, "[{}] flushes can't be arranged\n", data.disk.name());
+            shared.watch.end();
             work::enable::<_, 0>(shared);
             VirtioBlk::queue_work(shared.as_arc_borrow());
         })?;
 
         data.disk.quiesce();
+        shared.watch.end();
         work::disable_sync::<_, LOST>(shared);
         shared.hold_commands();
         Ok(())
@@ -184,6 +189,8 @@ impl virtio::Driver for VirtioBlkDriver {
 impl VirtioBlkDriver {
     /// Ends all use of a disk, which may have users or not.
     fn take_down(shared: &Arc<VirtioBlk>, disk: &Disk<VirtioBlk>) {
+        VirtioBlk::begin_watch(shared);
+
         // Users of the attributes first: removal of the disk waits for them. Then the work, which
         // uses the disk; it may wait for I/O, which needs the device.
         shared.cache.close();
@@ -191,6 +198,7 @@ impl VirtioBlkDriver {
         shared.zones.calls().close(shared);
         work::disable_sync::<_, 0>(shared);
         disk.remove();
+        shared.watch.end();
         // Until then there is I/O that the device may owe.
         work::disable_sync::<_, LOST>(shared);
 

@@ -57,6 +57,7 @@ impl Operations for VirtioBlk {
                     ring.stopped = true;
                     hw.stop();
                 }
+                Self::check(&ring);
                 drop(ring);
                 kick.notify();
 
@@ -205,6 +206,7 @@ fn add_all(blk: &VirtioBlk, index: usize, mut requests: RequestList<VirtioBlk>) 
     }
     let kick = ring.prepare_kick(&rcu);
 
+    VirtioBlk::check(&ring);
     drop(ring);
     kick.notify();
 }

@@ -21,6 +21,7 @@ const ABSENT: u32 = 0xff;
 
 /// Bits of the device status field.
 const READY: u32 = bindings::VIRTIO_CONFIG_S_DRIVER_OK;
+const NEEDS_RESET: u32 = bindings::VIRTIO_CONFIG_S_NEEDS_RESET;
 
 /// A virtio device.
 ///
@@ -113,6 +114,16 @@ impl Device<device::Bound> {
     /// Whether the device was pulled out: then all that is read of it is ones.
     fn is_absent(&self) -> bool {
         self.status() == ABSENT
+    }
+
+    /// Whether the device, which was told that its driver is ready, still is of use: it is there,
+    /// it was not reset by anybody else, and does not ask to be reset. May sleep.
+    ///
+    /// One that just does not answer can't be told from one that is slow.
+    pub fn is_working(&self) -> bool {
+        let status = self.status();
+
+        status & (READY | NEEDS_RESET) == READY
     }
 
     /// Whether somebody has used the device and left it as it was, which a driver does whose probe

@@ -299,6 +299,17 @@ impl<B: Buffer, S> RingGuard<'_, B, S> {
         self.0.vq.map_or(0, |vq| unsafe { (*vq.as_ptr()).num_free })
     }
 
+    /// A number that changes when a buffer is taken out of the ring; `None` if there is none in it.
+    pub fn position(&mut self) -> Option<u32> {
+        let vq = self.0.vq.filter(|vq| self.free() != ring_size(*vq))?;
+
+        // That it asks for interrupts as well is what the device was asked for already, but for the
+        // time that a driver takes buffers out, with the ring locked.
+        //
+        // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its use.
+        Some(unsafe { bindings::virtqueue_enable_cb_prepare(vq.as_ptr()) })
+    }
+
     /// Waits until `condvar` is notified, with the ring unlocked meanwhile. Returns whether a
     /// signal is pending.
     #[must_use = "the wait may have ended because of a signal"]
