@@ -34,13 +34,9 @@
 //!
 //! C header: [`include/linux/virtio.h`](srctree/include/linux/virtio.h)
 
-pub mod blk;
-pub mod chain;
-pub mod command;
 pub mod config;
 mod dev;
 pub mod queue;
-pub mod submission;
 
 pub use dev::{Device, Endian, Features};
 
@@ -65,7 +61,8 @@ pub struct DeviceId(bindings::virtio_device_id);
 impl DeviceId {
     /// Every device of the given virtio device type, whoever made it.
     ///
-    /// The types are listed in section 5 of the virtio specification; see [`blk::DEVICE_ID`].
+    /// The types are listed in section 5 of the virtio specification; see
+    /// [`DEVICE_ID`](crate::block::virtio_blk::DEVICE_ID).
     pub const fn from_type(device: u32) -> Self {
         Self(bindings::virtio_device_id {
             device,

@@ -5,9 +5,11 @@
 
 use core::mem;
 use kernel::{prelude::*, sync::Mutex};
-use kernel_ext::{
-    block::{batch::Completed, mq::Operations, request::Request},
-    virtio::{blk::Header, chain::Chain},
+use kernel_ext::block::{
+    batch::Completed,
+    mq::Operations,
+    request::Request,
+    virtio_blk::{chain::Chain, Header}, //
 };
 
 /// What an operation does that is right.

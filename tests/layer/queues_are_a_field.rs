@@ -24,7 +24,7 @@ pub struct Behind<B: Buffer> {
     queues: Arc<Queues<B, ()>>,
 }
 
-type Command = KBox<kernel_ext::virtio::command::Command<u32, ()>>;
+type Command = KBox<kernel_ext::block::virtio_blk::command::Command<u32, ()>>;
 
 impl_has_queues! {
     impl HasQueues<Command, ()> for Good<Command> { self.queues }

@@ -8,11 +8,11 @@ use crate::{
 };
 use kernel::{device, prelude::*};
 use kernel_ext::{
-    block::disk::Disk,
-    virtio::{
-        blk::{config, feature, request, status, wce, Header},
-        Device, //
+    block::{
+        disk::Disk,
+        virtio_blk::{config, feature, request, status, wce, Header}, //
     },
+    virtio::Device,
 };
 
 /// A way to change the mode.

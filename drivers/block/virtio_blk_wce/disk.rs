@@ -33,13 +33,16 @@ use kernel_ext::{
         mq::{QueueCounts, TagSet},
         number::{Index, Numbers},
         request::Status,
-        size::Size, //
+        size::Size,
+        virtio_blk::{
+            command,
+            feature,
+            submission::Submission,
+            Header, //
+        },
     },
     virtio::{
-        blk::{feature, Header},
-        command,
         queue::{Handler, Queue, Queues, RingGuard},
-        submission::Submission,
         Device,
         Endian, //
     },

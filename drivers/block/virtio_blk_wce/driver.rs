@@ -43,10 +43,14 @@ use kernel::{
     ThisModule, //
 };
 use kernel_ext::{
-    block::{disk::Disk, mq::TagSet, number::Major},
+    block::{
+        disk::Disk,
+        mq::TagSet,
+        number::Major,
+        virtio_blk::{self, feature}, //
+    },
     virtio::{
         self,
-        blk::{self, feature},
         queue::{Running, Start},
         Device,
         Features, //
@@ -57,7 +61,10 @@ use kernel_ext::{
 /// The major number, for the whole life of the module.
 static MAJOR: Atomic<u32> = Atomic::new(0);
 
-kernel_ext::virtio_device_table!(ID_TABLE, [virtio::DeviceId::from_type(blk::DEVICE_ID)]);
+kernel_ext::virtio_device_table!(
+    ID_TABLE,
+    [virtio::DeviceId::from_type(virtio_blk::DEVICE_ID)]
+);
 
 /// The feature bits that the driver understands.
 const FEATURES: &[u32] = &[

@@ -9,12 +9,10 @@ use kernel::{device, prelude::*};
 use kernel_ext::{
     block::{
         limits::Limits,
-        mq::{self, Geometry, QueueCounts}, //
+        mq::{self, Geometry, QueueCounts},
+        virtio_blk::{config, feature}, //
     },
-    virtio::{
-        blk::{config, feature},
-        Device, //
-    },
+    virtio::Device,
 };
 
 /// The most segments of a request: two descriptors of a ring of the largest size are for header

@@ -5,18 +5,19 @@
 use crate::{disk::VirtioBlk, limits};
 use core::mem;
 use kernel::{prelude::*, sync::rcu};
-use kernel_ext::{
-    block::{
-        batch::{Completed, Completions, RequestList},
-        mq::{Geometry, HwQueue, Operations, Rejected},
-        request::{Op, Request, Status},
-        zoned::ZoneReport, //
-    },
-    virtio::{
-        blk::{request, status, Header, Segment},
+use kernel_ext::block::{
+    batch::{Completed, Completions, RequestList},
+    mq::{Geometry, HwQueue, Operations, Rejected},
+    request::{Op, Request, Status},
+    virtio_blk::{
         chain::Chain,
-        submission::Submission, //
+        request,
+        status,
+        submission::Submission,
+        Header,
+        Segment, //
     },
+    zoned::ZoneReport, //
 };
 
 impl Operations for VirtioBlk {

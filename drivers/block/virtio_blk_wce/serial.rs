@@ -4,7 +4,7 @@
 
 use crate::disk::{Command, Purpose, VirtioBlk};
 use kernel::prelude::*;
-use kernel_ext::virtio::blk::{request, status, Header, ID_BYTES};
+use kernel_ext::block::virtio_blk::{request, status, Header, ID_BYTES};
 
 /// Asks the device for the serial number, and waits for it. Padded with zeroes.
 ///

@@ -14,7 +14,6 @@
 //! rq.unmap();
 //! ```
 
-use super::queue::Buffer;
 use crate::{
     bindings,
     block::{
@@ -22,6 +21,7 @@ use crate::{
         mq::Operations,
         request::{Direction, Op, Request}, //
     },
+    virtio::queue::Buffer,
 };
 use core::{
     mem::offset_of,

@@ -4,12 +4,11 @@
 //!
 //! A [`Submission`] is what comes out of a ring. What goes into it is one or the other, by itself.
 
-use super::{
-    chain::Chain,
-    command::Command,
-    queue::{Buffer, Kind}, //
+use super::{chain::Chain, command::Command};
+use crate::{
+    block::{mq::Operations, request::Request},
+    virtio::queue::{Buffer, Kind}, //
 };
-use crate::block::{mq::Operations, request::Request};
 use core::ptr::NonNull;
 use kernel::{bindings::scatterlist, prelude::*, transmute::AsBytes};
 
