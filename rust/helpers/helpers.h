@@ -13,7 +13,9 @@
 #include <linux/virtio.h>
 
 bool rust_helper_virtio_test_bit(const struct virtio_device *vdev, unsigned int fbit);
+void rust_helper_virtio_clear_bit(struct virtio_device *vdev, unsigned int fbit);
 void rust_helper_virtio_device_ready(struct virtio_device *vdev);
+void rust_helper_virtio_synchronize_cbs(struct virtio_device *vdev);
 
 void rust_helper_queue_limits_start_update(struct request_queue *q, struct queue_limits *lim);
 void rust_helper_queue_limits_cancel_update(struct request_queue *q);

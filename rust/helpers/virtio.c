@@ -9,7 +9,17 @@ bool rust_helper_virtio_test_bit(const struct virtio_device *vdev, unsigned int 
 	return __virtio_test_bit(vdev, fbit);
 }
 
+void rust_helper_virtio_clear_bit(struct virtio_device *vdev, unsigned int fbit)
+{
+	__virtio_clear_bit(vdev, fbit);
+}
+
 void rust_helper_virtio_device_ready(struct virtio_device *vdev)
 {
 	virtio_device_ready(vdev);
+}
+
+void rust_helper_virtio_synchronize_cbs(struct virtio_device *vdev)
+{
+	virtio_synchronize_cbs(vdev);
 }

@@ -10,6 +10,7 @@
 //! - [`attribute`]: attributes of the disk in sysfs.
 //! - [`number`]: major numbers and indices.
 //! - [`size`]: sizes as people say them.
+//! - [`virtio_blk`]: what a virtio block device and its driver agree on, and exchange.
 //! - [`zoned`]: what zoned disks have besides.
 
 pub mod attribute;
@@ -20,4 +21,5 @@ pub mod mq;
 pub mod number;
 pub mod request;
 pub mod size;
+pub mod virtio_blk;
 pub mod zoned;

@@ -12,6 +12,7 @@
 //!
 //! impl virtio::Driver for MyDriver {
 //!     type Data<'bound> = MyData<'bound>;
+//!     type Handler = MyQueues;
 //!
 //!     const ID_TABLE: virtio::IdTable = &IDS;
 //!     const FEATURES: &'static [u32] = &[feature::FLUSH];
@@ -19,8 +20,9 @@
 //!
 //!     fn probe<'bound>(
 //!         dev: &'bound Device<device::Core<'_>>,
+//!         start: Start<'bound, Self::Handler>,
 //!     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
-//!         MyData::new(dev)
+//!         MyData::new(dev, start)
 //!     }
 //!
 //!     fn unbind<'bound>(_: &'bound Device<device::Core<'_>>, data: Pin<&Self::Data<'bound>>) {
@@ -32,14 +34,11 @@
 //!
 //! C header: [`include/linux/virtio.h`](srctree/include/linux/virtio.h)
 
-pub mod blk;
-pub mod chain;
-pub mod command;
 pub mod config;
 mod dev;
 pub mod queue;
 
-pub use dev::{Device, Endian};
+pub use dev::{Device, Endian, Features};
 
 use crate::bindings;
 use kernel::{
@@ -48,9 +47,11 @@ use kernel::{
     driver,
     error::{from_result, to_result},
     prelude::*,
+    sync::Arc,
     types::Opaque,
     ThisModule, //
 };
+use queue::{Handler, Slot, Start};
 
 /// Identifies the devices that a driver serves.
 #[repr(transparent)]
@@ -60,7 +61,8 @@ pub struct DeviceId(bindings::virtio_device_id);
 impl DeviceId {
     /// Every device of the given virtio device type, whoever made it.
     ///
-    /// The types are listed in section 5 of the virtio specification; see [`blk::DEVICE_ID`].
+    /// The types are listed in section 5 of the virtio specification; see
+    /// [`DEVICE_ID`](crate::block::virtio_blk::DEVICE_ID).
     pub const fn from_type(device: u32) -> Self {
         Self(bindings::virtio_device_id {
             device,
@@ -88,9 +90,12 @@ macro_rules! virtio_device_table {
 }
 
 /// A virtio driver.
-pub trait Driver {
+pub trait Driver: 'static {
     /// The driver's private data of a bound device.
     type Data<'bound>: Send + Sync + 'bound;
+
+    /// Whoever has the virtqueues of a device.
+    type Handler: Handler;
 
     /// The devices that the driver serves.
     const ID_TABLE: IdTable;
@@ -101,18 +106,25 @@ pub trait Driver {
     /// Those that it understands from a legacy device, section 6.3 of the virtio specification.
     const FEATURES_LEGACY: &'static [u32];
 
+    /// Drops features that the device offers and that make no sense without others that it does not
+    /// offer. The device has not been told yet what is accepted.
+    fn validate(features: &mut Features<'_>) {
+        let _ = features;
+    }
+
     /// Binds a device.
     ///
     /// Features have been negotiated, no virtqueue exists, and the device is not ready yet:
-    /// [`queue::Running::ready`] makes it so.
+    /// [`Start::start`] finds the virtqueues, and [`queue::Running::ready`] makes the device ready.
     fn probe<'bound>(
         dev: &'bound Device<device::Core<'_>>,
+        start: Start<'bound, Self::Handler>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound;
 
     /// Unbinds a device.
     ///
-    /// The driver ends all use of the device here. When it returns the device is reset; then the
-    /// driver's data is dropped.
+    /// The driver ends all use of the device here. When it returns the device is reset and its
+    /// virtqueues are deleted; then the driver's data is dropped.
     fn unbind<'bound>(dev: &'bound Device<device::Core<'_>>, data: Pin<&Self::Data<'bound>>);
 
     /// The device changed its configuration space.
@@ -122,17 +134,19 @@ pub trait Driver {
 
     /// The device is about to lose its state: the system is suspended, or the bus resets it.
     ///
-    /// The driver ends all use of the device, and resets it: [`queue::Running::suspend`].
+    /// The driver ends all use of the device. When it returns the device is reset and its
+    /// virtqueues are deleted.
     ///
     /// # Errors
     ///
-    /// The system is not suspended, or the bus resets the device nevertheless.
+    /// The system is not suspended. The bus resets the device nevertheless.
     fn suspend<'bound>(
         dev: &'bound Device<device::Core<'_>>,
         data: Pin<&Self::Data<'bound>>,
     ) -> Result;
 
-    /// The device is there again, after [`Self::suspend`], and the features have been negotiated.
+    /// The device is there again, after [`Self::suspend`], and the features have been negotiated:
+    /// [`queue::Running::resume`] finds its virtqueues.
     ///
     /// # Errors
     ///
@@ -146,13 +160,23 @@ pub trait Driver {
 /// Connects a [`Driver`] with the bus.
 pub struct Adapter<T: Driver>(T);
 
+/// What the adapter has for a bound device. Dropped in the order of the fields.
+#[doc(hidden)]
+#[pin_data]
+pub struct Bound<'bound, T: Driver> {
+    #[pin]
+    data: T::Data<'bound>,
+    /// What runs the device, to which the data may have a reference.
+    slot: Arc<Slot<'bound, T::Handler>>,
+}
+
 // SAFETY:
 // - `bindings::virtio_driver` is a C type declared as `repr(C)`.
-// - `T::Data` is the type of the driver's device private data.
+// - `Bound` is the type of the driver's device private data.
 // - `struct virtio_driver` embeds a `struct device_driver` at `DEVICE_DRIVER_OFFSET`.
 unsafe impl<T: Driver> driver::DriverLayout for Adapter<T> {
     type DriverType = bindings::virtio_driver;
-    type DriverData<'bound> = T::Data<'bound>;
+    type DriverData<'bound> = Bound<'bound, T>;
     const DEVICE_DRIVER_OFFSET: usize = core::mem::offset_of!(Self::DriverType, driver);
 }
 
@@ -172,12 +196,13 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
         drv.feature_table_size = u32::try_from(T::FEATURES.len())?;
         drv.feature_table_legacy = T::FEATURES_LEGACY.as_ptr();
         drv.feature_table_size_legacy = u32::try_from(T::FEATURES_LEGACY.len())?;
+        drv.validate = Some(Self::validate_callback);
         drv.probe = Some(Self::probe_callback);
         drv.remove = Some(Self::remove_callback);
         drv.config_changed = Some(Self::config_changed_callback);
         drv.freeze = Some(Self::suspend_callback);
         drv.restore = Some(Self::resume_callback);
-        drv.reset_prepare = Some(Self::suspend_callback);
+        drv.reset_prepare = Some(Self::reset_prepare_callback);
         drv.reset_done = Some(Self::resume_callback);
 
         // SAFETY: `vdrv` is a valid driver structure which stays pinned until `unregister()`.
@@ -191,12 +216,51 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
 }
 
 impl<T: Driver> Adapter<T> {
+    /// What was stored for a device that is bound to the driver.
+    ///
+    /// # Safety
+    ///
+    /// `dev` must be bound to this driver, and stay so as long as `'a`.
+    unsafe fn bound<'a>(dev: &'a Device<device::CoreInternal<'_>>) -> Pin<&'a Bound<'a, T>> {
+        // SAFETY: By the requirement of this function: a successful `probe` has stored it.
+        unsafe { dev.as_ref().drvdata_borrow::<Bound<'a, T>>() }
+    }
+
+    fn data<'a, 'bound>(bound: Pin<&'a Bound<'bound, T>>) -> Pin<&'a T::Data<'bound>> {
+        // SAFETY: The field is pinned as its structure is.
+        unsafe { bound.map_unchecked(|bound| &bound.data) }
+    }
+
+    fn bind<'bound, 'core>(
+        dev: &'bound Device<device::Core<'core>>,
+    ) -> impl PinInit<Bound<'bound, T>, Error> + use<'bound, 'core, T> {
+        try_pin_init!(Bound {
+            slot: {
+                dev.take_over()?;
+                Arc::new(Slot::new(dev), GFP_KERNEL)?
+            },
+            // SAFETY: This is the only call. The slot stays where it is until `Bound` is dropped,
+            // the data of which, where `'bound` ends, is dropped before.
+            data <- T::probe(dev, unsafe { slot.permission() }),
+        })
+    }
+
+    extern "C" fn validate_callback(vdev: *mut bindings::virtio_device) -> c_int {
+        // SAFETY: The bus calls `validate` with a valid device whose features are not final yet.
+        T::validate(&mut unsafe { Features::from_raw(vdev) });
+        0
+    }
+
     extern "C" fn probe_callback(vdev: *mut bindings::virtio_device) -> c_int {
         // SAFETY: The bus calls `probe` with a valid device that is being bound to this driver.
         let dev = unsafe { Device::<device::CoreInternal<'_>>::from_raw(vdev) };
 
         from_result(|| {
-            dev.as_ref().set_drvdata(T::probe(dev))?;
+            dev.as_ref().set_drvdata(Self::bind(dev)).inspect_err(|_| {
+                // The next driver, which may be one that resets no device, is to find it as new.
+                dev.reset();
+                dev.add_status(bindings::VIRTIO_CONFIG_S_ACKNOWLEDGE);
+            })?;
             Ok(0)
         })
     }
@@ -205,25 +269,43 @@ impl<T: Driver> Adapter<T> {
         // SAFETY: The bus calls `remove` with a valid device that is bound to this driver.
         let dev = unsafe { Device::<device::CoreInternal<'_>>::from_raw(vdev) };
 
-        // SAFETY: `remove` follows a successful `probe`, which stored a `T::Data`.
-        let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+        // SAFETY: As above.
+        let bound = unsafe { Self::bound(dev) };
 
-        T::unbind(dev, data);
+        T::unbind(dev, Self::data(bound));
 
-        // The bus wants to see the device reset when `remove` returns, and the data, which has
-        // the virtqueues, is dropped only after that.
-        dev.reset();
+        // The bus wants to see the device reset when `remove` returns.
+        bound.slot.end();
     }
 
     extern "C" fn suspend_callback(vdev: *mut bindings::virtio_device) -> c_int {
-        // SAFETY: The bus calls `freeze` and `reset_prepare` with a valid device that is bound to
-        // this driver.
+        // SAFETY: The bus calls `freeze` with a valid device that is bound to this driver.
         let dev = unsafe { Device::<device::CoreInternal<'_>>::from_raw(vdev) };
 
-        // SAFETY: A bound device has the `T::Data` that `probe` stored.
-        let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+        // SAFETY: As above.
+        let bound = unsafe { Self::bound(dev) };
 
-        from_result(|| T::suspend(dev, data).map(|()| 0))
+        from_result(|| {
+            T::suspend(dev, Self::data(bound))?;
+            bound.slot.suspend();
+            Ok(0)
+        })
+    }
+
+    extern "C" fn reset_prepare_callback(vdev: *mut bindings::virtio_device) -> c_int {
+        // SAFETY: The bus calls `reset_prepare` with a valid device that is bound to this driver.
+        let dev = unsafe { Device::<device::CoreInternal<'_>>::from_raw(vdev) };
+
+        // SAFETY: As above.
+        let bound = unsafe { Self::bound(dev) };
+
+        // The bus takes no for an answer only in its log: virtqueues that it goes on to reset can't
+        // stay connected, and only one that has given its consent is told when that is done.
+        if let Err(err) = T::suspend(dev, Self::data(bound)) {
+            dev_err!(dev, "is reset while it is used: {err:?}\n");
+        }
+        bound.slot.suspend();
+        0
     }
 
     extern "C" fn resume_callback(vdev: *mut bindings::virtio_device) -> c_int {
@@ -231,10 +313,10 @@ impl<T: Driver> Adapter<T> {
         // this driver.
         let dev = unsafe { Device::<device::CoreInternal<'_>>::from_raw(vdev) };
 
-        // SAFETY: A bound device has the `T::Data` that `probe` stored.
-        let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+        // SAFETY: As above.
+        let bound = unsafe { Self::bound(dev) };
 
-        from_result(|| T::resume(dev, data).map(|()| 0))
+        from_result(|| T::resume(dev, Self::data(bound)).map(|()| 0))
     }
 
     extern "C" fn config_changed_callback(vdev: *mut bindings::virtio_device) {
@@ -242,9 +324,9 @@ impl<T: Driver> Adapter<T> {
         // and not before `probe` or after `remove`: see virtio_config_core_enable().
         let dev = unsafe { Device::<device::CoreInternal<'_>>::from_raw(vdev) };
 
-        // SAFETY: A successful `probe` has stored a `T::Data`.
-        let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+        // SAFETY: As above.
+        let bound = unsafe { Self::bound(dev) };
 
-        T::config_changed(dev, data);
+        T::config_changed(dev, Self::data(bound));
     }
 }

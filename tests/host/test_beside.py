@@ -3,6 +3,7 @@
 
 import pytest
 
+from test_reset import PORT
 from test_switch import set_mode
 from vbw.machine import Config, Disk, file_node, raw_node
 from vbw.vm import OURS, STOCK
@@ -88,3 +89,57 @@ def test_instead_of_the_stock_driver(boot, two_disks):
     assert [driver for _, driver in owners(vm).values()] == [OURS, OURS]
     for name, _ in owners(vm).values():
         works(vm, name)
+
+
+# What the kernel says of the disk that virtio_blk gives a name that is in use.
+CLASH = "cannot create duplicate filename"
+
+
+def clash(vm, *devices):
+    """Whether virtio_blk has failed for each of these because of the name."""
+    log = vm.guest("dmesg")
+    return all(f"{device}: probe with driver {STOCK} failed with error -17" in log for device in devices)
+
+
+def device_of(vm, name):
+    """The virtio device of a disk."""
+    return vm.guest(f"basename $(readlink -f /sys/block/{name}/device)")
+
+
+def test_a_disk_that_the_other_driver_could_not_name(boot, two_disks):
+    """It goes back at once, with the features that this driver has accepted."""
+    vm = boot(Config(disks=two_disks, tolerated=CLASH))
+    vm.load(STOCK)
+    name = owners(vm)[2][0]
+    device = device_of(vm, name)
+    bind = f"echo {device} > /sys/bus/virtio/drivers"
+    assert name != "vda"
+    vm.guest(f"{bind}/{OURS}/unbind")
+    # virtio_blk begins with the name that our other disk has.
+    assert vm.guest.run(f"{bind}/{STOCK}/bind", check=False).status != 0
+    assert clash(vm, device)
+    vm.guest(f"{bind}/{OURS}/bind")
+    assert owners(vm)[2] == (name, OURS)
+    works(vm, name)
+    assert set_mode(vm, "write through", f"/sys/block/{name}/cache_type") == "OK"
+    assert vm.host_mode("disk2") == "write through"
+
+
+def test_a_new_disk_that_the_other_driver_can_not_name(boot, two_disks, folder):
+    """The kernel gives it to the other driver first, and to this one when that has failed."""
+    vm = boot(Config(disks=two_disks, extra_first=PORT, tolerated=CLASH), driver=STOCK)
+    vm.load(OURS)
+    move(vm, owners(vm)[2][0], STOCK, OURS)
+    assert {name for name, _ in owners(vm).values()} == {"vda", "vdb"}
+    with (folder / "disk3.img").open("wb") as file:
+        file.truncate(3 << 20)
+    vm.qmp("blockdev-add", **raw_node(file_node(folder / "disk3.img")), **{"node-name": "disk3-node"})
+    vm.qmp("device_add", driver="virtio-blk-pci", id="disk3", bus="root0", drive="disk3-node")
+    vm.guest("n=0; until [ -b /dev/vdc ]; do n=$((n + 1)); [ $n -lt 300 ] || exit 1; usleep 100000; done")
+    assert owners(vm)[3] == ("vdc", OURS)
+    assert clash(vm, device_of(vm, "vdc"))
+    works(vm, "vdc")
+    assert set_mode(vm, "write through", "/sys/block/vdc/cache_type") == "OK"
+    assert vm.host_mode("disk3") == "write through"
+    (folder / "disk3.img").unlink()
+

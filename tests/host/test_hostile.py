@@ -209,6 +209,21 @@ def test_no_answer(hostile):
     assert remover.wait(20).status == 0
 
 
+def test_no_answer_ever(hostile, env):
+    """A device that answers nothing for half a minute, while it is unbound, is given up."""
+    vm, device = hostile()
+    device.misbehave("no-answer")
+    reader = vm.guest.start("vbwtool verify /dev/vda 0 65536 1")
+    vm.guest("n=0; until [ \"$(cat /sys/block/vda/inflight | tr -s ' ' | cut -d' ' -f2)\" = 1 ]; do "
+             "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+    remover = vm.guest.start("basename $(readlink -f /sys/block/vda/device) "
+                             "> /sys/bus/virtio/drivers/virtio_blk_wce/unbind")
+    assert reader.wait(60 * env.patience).text == "EIO"
+    assert remover.wait(20).status == 0
+    assert "is given up" in vm.guest("dmesg")
+    vm.guest("rmmod virtio_blk_wce")
+
+
 def test_no_answer_before_reset(hostile):
     """The switch's writer is freed when the device is reset without an answer."""
     vm, device = hostile()

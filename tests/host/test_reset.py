@@ -199,3 +199,25 @@ def test_unbind_and_bind_after(machine, lose_state):
     vm.load()
     expect(vm, "write back", "none")
     assert guest_view(vm)[0] == "write back"
+
+
+def test_reset_of_a_device_that_does_nothing(machine):
+    """One that may not read the guest's memory answers nothing: it is given up, and the reset goes on."""
+    vm = machine()
+    command = "/sys/block/vda/device/../config bs=1 {}=4 count=1 conv=notrunc 2>/dev/null"
+    value = int(vm.guest(f"dd if={command.format('skip')} | hexdump -e '1/1 \"%d\"'"))
+    assert value & 4, "bus mastering is on"
+    vm.guest(f"printf '\\x{value & ~4:02x}' | dd of={command.format('seek')}")
+    reader = vm.guest.start("vbwtool verify /dev/vda 0 65536 1")
+    vm.guest("n=0; until [ \"$(cat /sys/block/vda/inflight | tr -s ' ' | cut -d' ' -f2)\" = 1 ]; do "
+             "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+    resetting = vm.guest.start("echo 1 > $(readlink -f /sys/block/vda/device/..)/reset")
+    assert reader.wait(20).text == "EIO"
+    assert resetting.wait(20).status == 0
+    assert "is given up" in vm.guest("dmesg")
+    # It takes another probe to use it again.
+    assert vm.guest("vbwtool write /dev/vda 0 4096 1") == "EIO"
+    vm.guest("rmmod virtio_blk_wce")
+    vm.load()
+    assert vm.guest("vbwtool write /dev/vda 0 4096 1") == "OK"
+    assert set_mode(vm, "write through") == "OK"

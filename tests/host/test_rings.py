@@ -5,6 +5,8 @@ import pytest
 
 from test_switch import expect, set_mode
 from vbw.machine import Config
+from vbw.testdev import machine_with
+from vbw.vm import wait_for_disks
 
 # What the device is given, the kernel's command line, and feature bits that must be there or not.
 WAYS = {
@@ -50,3 +52,41 @@ def test_load_and_switches(boot, disk, props, kernel_args, bits):
     features = vm.guest("cat /sys/block/vda/device/features")
     assert {bit: features[bit] for bit in bits} == bits
     load_and_switch(vm)
+
+
+# Where the configuration space has the field.
+SEG_MAX = 12
+RING = 1024
+
+
+@pytest.mark.parametrize("indirect", [False, True], ids=["no-indirect-descriptors", "indirect"])
+def test_more_segments_than_descriptors(boot, testdev, indirect):
+    """A device that takes requests of more segments than its ring has gets shorter ones, which all fit.
+
+    The longest one of these fills the ring.
+    """
+    device = testdev(*([] if indirect else ["--without", "indirect"]))
+    device.config(SEG_MAX, 4 * RING, 4)
+    vm = boot(machine_with(device))
+    vm.guest(wait_for_disks(1))
+    assert vm.guest("cat /sys/block/vda/device/features")[28] == str(int(indirect))
+    assert device.ring()[0] == RING
+    assert vm.guest("cat /sys/block/vda/queue/max_segments") == str(RING - 2)
+
+    # Neighbours on the disk that are none in memory: each page is a segment.
+    vm.guest("echo 8192 > /sys/block/vda/queue/max_sectors_kb; "
+             "cat /sys/block/vda/queue/max_sectors_kb | grep -x 8192")
+    device.misbehave("no-answer")
+    load = vm.guest.start(
+        "fio --name=load --filename=/dev/vda --size=16m --rw=randwrite --bs=4k --ioengine=sync "
+        "--end_fsync=1 --verify=crc32c --output=/run/fio.out")
+    if not indirect:
+        vm.guest("n=0; until grep -qs STOPPED /sys/kernel/debug/block/vda/hctx0/state; do "
+                 "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+        assert RING / 2 < device.ring()[1] <= RING
+    device.behave()
+    device.tell("release")
+    assert load.wait(60).status == 0
+    assert vm.guest("grep -c 'err= 0' /run/fio.out") == "1"
+    sectors, requests = vm.guest("awk '{ print $7, $5 }' /sys/block/vda/stat").split()
+    assert int(sectors) * 512 / 4096 / int(requests) > RING / 2, "the requests are short"

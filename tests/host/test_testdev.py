@@ -89,6 +89,28 @@ def test_switch(machine):
         write_and_verify(vm, 0, 1)
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_serial_number_that_is_not_there(machine, driver):
+    """Both drivers tell a device that does not know the request from one that fails."""
+    vm, device = machine(driver)
+    for what, text in (("id-unsupported", "Operation not supported"), ("status-unknown", "")):
+        device.misbehave(what)
+        output = vm.guest.run(f"cat {SYS}/serial 2>&1", check=False)
+        assert device.count(what) >= 1
+        assert (output.status != 0, output.text.rpartition(": ")[2]) == (bool(text), text)
+        device.behave()
+    assert vm.guest(f"cat {SYS}/serial") == "vbw-testdev"
+
+
+def test_switch_needs_flushes(machine):
+    """SET_WCE without FLUSH is not accepted, whatever the device offers."""
+    vm, _ = machine(OURS, "--without", "flush")
+    features = vm.guest(f"cat {SYS}/device/features")
+    assert [features[bit] for bit in (9, 11, 23)] == ["0", "1", "0"]
+    assert vm.guest(f"stat -c %a {SYS}/cache_type") == "444"
+    write_and_verify(vm, 0, 1)
+
+
 def test_help_lists_what_it_can_do(env):
     text = subprocess.run([env.testdev, "--help"], capture_output=True, text=True, check=True).stdout
     for word in ("--config-raw", "set-wce", "used-id-range", "zone-stuck"):

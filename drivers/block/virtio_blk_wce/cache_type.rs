@@ -35,7 +35,8 @@ fn mode(value: &[u8]) -> Result<Mode> {
     }
 }
 
-/// The serial number, as text without a newline; empty if the device has none.
+/// The serial number, as text without a newline; empty if the device fails to tell it. As with
+/// `virtio_blk`, one that does not know the request is an error: `EOPNOTSUPP`.
 struct SerialNumber;
 
 impl Attribute<VirtioBlk> for SerialNumber {

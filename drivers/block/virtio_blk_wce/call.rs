@@ -55,40 +55,40 @@ impl Calls {
         let queue = blk.queue(0).ok_or(ENODEV)?;
 
         let mut ring = queue.lock();
-        while !matches!(self.state(&mut ring.state), State::Free) {
-            if matches!(self.state(&mut ring.state), State::Closed) {
+        while !matches!(self.state(&mut ring), State::Free) {
+            if matches!(self.state(&mut ring), State::Closed) {
                 return Err(ENODEV);
             }
             // Not freezable: see `Cache::wait()`.
-            if self.changed.wait_interruptible(&mut ring) {
+            if ring.wait_interruptible(&self.changed) {
                 return Err(EINTR);
             }
         }
-        *self.state(&mut ring.state) = State::Asked;
+        *self.state(&mut ring) = State::Asked;
         drop(ring);
 
         let sent = blk.send(command);
 
         let mut ring = queue.lock();
-        if sent.is_err() && matches!(self.state(&mut ring.state), State::Asked) {
-            *self.state(&mut ring.state) = State::Free;
+        if sent.is_err() && matches!(self.state(&mut ring), State::Asked) {
+            *self.state(&mut ring) = State::Free;
             self.changed.notify_all();
             return Err(EIO);
         }
         loop {
-            match self.state(&mut ring.state) {
+            match self.state(&mut ring) {
                 State::Answered(_) => break,
                 State::Closed => return Err(ENODEV),
                 _ => (),
             }
-            if self.changed.wait_interruptible(&mut ring)
-                && matches!(self.state(&mut ring.state), State::Asked)
+            if ring.wait_interruptible(&self.changed)
+                && matches!(self.state(&mut ring), State::Asked)
             {
-                *self.state(&mut ring.state) = State::Abandoned;
+                *self.state(&mut ring) = State::Abandoned;
                 return Err(EINTR);
             }
         }
-        let answered = core::mem::take(self.state(&mut ring.state));
+        let answered = core::mem::take(self.state(&mut ring));
         drop(ring);
         self.changed.notify_all();
 
@@ -113,7 +113,7 @@ impl Calls {
     /// Ends all calls, now and in future.
     pub(crate) fn close(&self, blk: &VirtioBlk) {
         if let Some(queue) = blk.queue(0) {
-            let before = core::mem::replace(self.state(&mut queue.lock().state), State::Closed);
+            let before = core::mem::replace(self.state(&mut queue.lock()), State::Closed);
             self.changed.notify_all();
             drop(before);
         }

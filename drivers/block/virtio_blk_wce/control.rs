@@ -7,9 +7,9 @@ use crate::{
     switch::{Failure, Mode, Outcome, Way}, //
 };
 use kernel::{device, prelude::*};
-use kernel_ext::virtio::{
-    blk::{config, feature, request, status, wce, Header},
-    Device, //
+use kernel_ext::{
+    block::virtio_blk::{config, feature, request, status, wce, Header},
+    virtio::Device, //
 };
 
 /// A way to change the mode.

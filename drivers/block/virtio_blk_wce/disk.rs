@@ -11,6 +11,7 @@ use crate::{
     limits,
     name::{self, Name},
     switch::{Failure, Mode},
+    watch::Watch,
     zones::Zones, //
 };
 use kernel::{
@@ -34,12 +35,16 @@ use kernel_ext::{
         mq::{QueueCounts, TagSet},
         number::{Index, Numbers},
         request::{Request, Status},
-        size::Size, //
+        size::Size,
+        virtio_blk::{
+            command,
+            feature,
+            submission::Submission,
+            Header, //
+        },
     },
     virtio::{
-        blk::{feature, Header},
-        command,
-        queue::{Either, Handler, Queue, Queues, RingGuard},
+        queue::{Handler, Queue, Queues, RingGuard},
         Device,
         Endian, //
     },
@@ -60,7 +65,7 @@ pub(crate) enum Purpose {
 pub(crate) type Command = command::Command<Header, Purpose>;
 
 /// What is handed to the device: I/O of the block layer, or a command of the driver's own.
-pub(crate) type Buffer = Either<Request<VirtioBlk>, KBox<Command>>;
+pub(crate) type Buffer = Submission<VirtioBlk, Header, Purpose>;
 
 /// What is kept under the lock of each virtqueue.
 #[derive(Default)]
@@ -120,14 +125,16 @@ pub(crate) struct VirtioBlk {
     config_changed: AtomicFlag,
     #[pin]
     work: Work<Self>,
-    /// The device has broken the rules and is not used any more.
+    /// The device answers nothing any more, and is not used.
     lost: AtomicFlag,
+    #[pin]
+    pub(crate) watch: Watch,
     #[pin]
     lost_work: Work<Self, LOST>,
 }
 
-/// The work that gives a device up. One of its own: the other one may wait for requests that only
-/// this ends.
+/// The work that looks at a device, and gives it up if it is of no use. One of its own: the other
+/// one may wait for requests that only this ends.
 pub(crate) const LOST: u64 = 1;
 
 impl_has_work! {
@@ -135,11 +142,17 @@ impl_has_work! {
     impl HasWork<Self, 1> for VirtioBlk { self.lost_work }
 }
 
+kernel_ext::impl_has_queues! {
+    impl HasQueues<Buffer, QueueState> for VirtioBlk { self.queues }
+}
+
 impl WorkItem<LOST> for VirtioBlk {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        this.give_up();
+        if this.watch.run(&this) {
+            this.give_up();
+        }
     }
 }
 
@@ -173,6 +186,7 @@ impl VirtioBlk {
                 config_changed: AtomicFlag::new(false),
                 work <- new_work!("VirtioBlk::work"),
                 lost: AtomicFlag::new(false),
+                watch <- Watch::new(),
                 lost_work <- new_work!("VirtioBlk::lost_work"),
             }),
             GFP_KERNEL,
@@ -223,7 +237,7 @@ impl VirtioBlk {
     /// The disk is about to have users.
     pub(crate) fn attach_disk(&self, disk: &Arc<Disk<Self>>) {
         for queue in self.queues.iter() {
-            queue.lock().state.disk = Some(disk.clone());
+            queue.lock().disk = Some(disk.clone());
         }
         self.cache.open(disk.clone());
     }
@@ -231,7 +245,7 @@ impl VirtioBlk {
     /// The disk has no users any more; the cache [is closed](Cache::close).
     pub(crate) fn detach_disk(&self) {
         for queue in self.queues.iter() {
-            let disk = queue.lock().state.disk.take();
+            let disk = queue.lock().disk.take();
 
             // May sleep, so not under the lock.
             drop(disk);
@@ -281,15 +295,18 @@ impl VirtioBlk {
         let rcu = rcu::read_lock();
         let mut ring = queue.lock();
 
-        if ring.state.away {
-            ring.state.defer(command);
+        if ring.away {
+            ring.defer(command);
             return Ok(());
         }
-        match ring.add_right(command) {
+        match ring.add(command) {
             Ok(()) => (),
-            Err((command, ENOSPC)) => ring.state.defer(command),
+            Err((command, ENOSPC)) => ring.defer(command),
             Err((_, ENODEV)) => return Err(Failure::Gone),
-            Err(_) => return Err(Failure::Io),
+            Err(_) => {
+                Self::check(&ring);
+                return Err(Failure::Io);
+            }
         }
         let kick = ring.prepare_kick(&rcu);
         drop(ring);
@@ -300,13 +317,13 @@ impl VirtioBlk {
 
     /// Takes the status byte of the command to switch the cache that the device has answered.
     pub(crate) fn take_answer(&self) -> Option<u8> {
-        self.queues.get(0)?.lock().state.answer.take()
+        self.queues.get(0)?.lock().answer.take()
     }
 
     /// Has commands wait until [`Self::send_held`], because the device is about to be reset.
     pub(crate) fn hold_commands(&self) {
         if let Some(queue) = self.queues.get(0) {
-            queue.lock().state.away = true;
+            queue.lock().away = true;
         }
     }
 
@@ -317,8 +334,28 @@ impl VirtioBlk {
         };
         let mut ring = queue.lock();
 
-        ring.state.away = false;
+        ring.away = false;
         self.use_room(ring);
+    }
+
+    /// Begins to watch the device, because something waits for all that it owes.
+    pub(crate) fn begin_watch(this: &Arc<Self>) {
+        this.watch.begin();
+        let _ = workqueue::system_long().enqueue::<Arc<Self>, LOST>(this.clone());
+    }
+
+    /// Whether nothing will come from the device any more, before it is reset.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.with_device(|dev| !dev.is_working()).unwrap_or(false)
+            || self.queues.iter().any(|queue| queue.lock().is_broken())
+    }
+
+    /// A number that changes with each answer of the device; `None` if it owes none.
+    pub(crate) fn debts(&self) -> Option<u32> {
+        self.queues
+            .iter()
+            .filter_map(|queue| queue.lock().position())
+            .reduce(u32::wrapping_add)
     }
 
     /// Whether the device has broken the rules, and is not used any more.
@@ -335,7 +372,7 @@ impl VirtioBlk {
         let disk = self
             .queues
             .get(0)
-            .and_then(|queue| queue.lock().state.disk.clone());
+            .and_then(|queue| queue.lock().disk.clone());
         if let Some(disk) = &disk {
             self.with_device(|dev| {
                 dev_err!(dev, "[{}] is given up: unbind and bind it\n", disk.name());
@@ -393,7 +430,7 @@ impl VirtioBlk {
         if !ring.is_broken() {
             return;
         }
-        if let Some(disk) = &ring.state.disk {
+        if let Some(disk) = &ring.disk {
             // It may be on the queue already.
             let _ = workqueue::system_long().enqueue::<Arc<Self>, LOST>(Arc::from(disk.data()));
         }
@@ -404,22 +441,22 @@ impl VirtioBlk {
     pub(crate) fn use_room(&self, mut ring: RingGuard<'_, Buffer, QueueState>) {
         let mut added = flush::begin(self, &mut ring);
 
-        if ring.state.stopped {
-            ring.state.stopped = false;
-            if let Some(disk) = &ring.state.disk {
+        if ring.stopped {
+            ring.stopped = false;
+            if let Some(disk) = &ring.disk {
                 disk.restart_queues();
             }
         }
-        while let Some(command) = ring.state.deferred() {
-            match ring.add_right(command) {
+        while let Some(command) = ring.deferred() {
+            match ring.add(command) {
                 Ok(()) => added = true,
                 // It waits on for the next buffer to be used.
                 Err((command, ENOSPC)) => {
-                    ring.state.defer(command);
+                    ring.defer(command);
                     break;
                 }
                 // Nothing may ever come that it could wait for.
-                Err((command, _)) => self.answered(&mut ring.state, command),
+                Err((command, _)) => self.answered(&mut ring, command),
             }
         }
         if !added {
@@ -452,10 +489,6 @@ impl Handler for VirtioBlk {
     type Buffer = Buffer;
     type State = QueueState;
 
-    fn queues(&self) -> &Queues<Buffer, QueueState> {
-        &self.queues
-    }
-
     fn used(this: ArcBorrow<'_, Self>, index: usize) {
         let Some(queue) = this.queue(index) else {
             return;
@@ -467,12 +500,11 @@ impl Handler for VirtioBlk {
             ring.disable_callbacks();
             while let Some(buffer) = ring.pop() {
                 match buffer {
-                    Either::Left(rq) if rq.is_fua() => {
-                        let flushes = &mut ring.state.flushes;
-                        flushes.answered(&this, rq, Request::complete);
+                    Submission::Request(rq) if rq.is_fua() => {
+                        ring.flushes.answered(&this, rq, Request::complete);
                     }
-                    Either::Left(rq) => rq.complete(),
-                    Either::Right(command) => this.answered(&mut ring.state, command),
+                    Submission::Request(rq) => rq.complete(),
+                    Submission::Command(command) => this.answered(&mut ring, command),
                 }
                 used = true;
             }
@@ -491,19 +523,19 @@ impl Handler for VirtioBlk {
         match buffer {
             // Of a device that broke the rules, or whose disk nobody got: otherwise all I/O has
             // ended before the device is reset.
-            Either::Left(rq) => {
+            Submission::Request(rq) => {
                 if rq.is_partly_done() {
                     if let Some(queue) = self.queue(rq.queue_index()) {
-                        let waiting = queue.lock().state.flushes.give_up();
+                        let waiting = queue.lock().flushes.give_up();
                         waiting.into_iter().for_each(end_all);
                     }
                 }
                 end_unused(rq);
             }
-            Either::Right(command) => match (command.context, self.queue(0)) {
+            Submission::Command(command) => match (command.context, self.queue(0)) {
                 // Its caller waits for the device to be back, or knows that it never will be.
                 (Purpose::Serial | Purpose::Zones, Some(queue)) => {
-                    queue.lock().state.defer(command);
+                    queue.lock().defer(command);
                 }
                 // Lost with the reset, and not to be repeated: the machine knows.
                 _ => drop(command),

@@ -14,6 +14,7 @@
 //! - `call`: commands for whose answer a caller waits.
 //! - `serial`: the serial number.
 //! - `zones`: zoned disks.
+//! - `watch`: what ends a wait for a device that does not answer any more.
 //! - `limits`, `name`: what a disk looks like.
 
 #![forbid(unsafe_code)]
@@ -29,6 +30,7 @@ mod name;
 mod request;
 mod serial;
 mod switch;
+mod watch;
 mod zones;
 
 use crate::disk::{VirtioBlk, LOST};
@@ -43,12 +45,17 @@ use kernel::{
     ThisModule, //
 };
 use kernel_ext::{
-    block::{disk::Disk, mq::TagSet, number::Major},
+    block::{
+        disk::Disk,
+        mq::TagSet,
+        number::Major,
+        virtio_blk::{self, feature}, //
+    },
     virtio::{
         self,
-        blk::{self, feature},
-        queue::Running,
-        Device, //
+        queue::{Running, Start},
+        Device,
+        Features, //
     },
     work, //
 };
@@ -56,7 +63,10 @@ use kernel_ext::{
 /// The major number, for the whole life of the module.
 static MAJOR: Atomic<u32> = Atomic::new(0);
 
-kernel_ext::virtio_device_table!(ID_TABLE, [virtio::DeviceId::from_type(blk::DEVICE_ID)]);
+kernel_ext::virtio_device_table!(
+    ID_TABLE,
+    [virtio::DeviceId::from_type(virtio_blk::DEVICE_ID)]
+);
 
 /// The feature bits that the driver understands.
 const FEATURES: &[u32] = &[
@@ -96,21 +106,30 @@ struct VirtioBlkDriver;
 /// What a bound device has. Dropped in the order of the fields.
 struct Bound<'bound> {
     disk: Arc<Disk<VirtioBlk>>,
-    running: Running<'bound, VirtioBlk>,
+    running: &'bound Running<'bound, VirtioBlk>,
     shared: Arc<VirtioBlk>,
 }
 
 impl virtio::Driver for VirtioBlkDriver {
     type Data<'bound> = Bound<'bound>;
+    type Handler = VirtioBlk;
 
     const ID_TABLE: virtio::IdTable = &ID_TABLE;
     const FEATURES: &'static [u32] = FEATURES;
     const FEATURES_LEGACY: &'static [u32] = FEATURES_LEGACY;
 
+    fn validate(features: &mut Features<'_>) {
+        // What is switched is whether flushes are needed.
+        if !features.has(feature::FLUSH) {
+            features.clear(feature::SET_WCE);
+        }
+    }
+
     fn probe<'bound>(
         dev: &'bound Device<device::Core<'_>>,
+        start: Start<'bound, VirtioBlk>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
-        Self::bind(dev)
+        Self::bind(dev, start)
     }
 
     fn unbind<'bound>(_dev: &'bound Device<device::Core<'_>>, data: Pin<&Self::Data<'bound>>) {
@@ -123,12 +142,13 @@ impl virtio::Driver for VirtioBlkDriver {
     ) -> Result {
         let shared = &data.shared;
 
+        VirtioBlk::begin_watch(shared);
         work::disable_sync::<_, 0>(shared);
         data.disk.quiesce();
+        shared.watch.end();
         work::disable_sync::<_, LOST>(shared);
         shared.hold_commands();
         shared.cache.suspend(shared);
-        data.running.suspend();
         Ok(())
     }
 
@@ -173,6 +193,8 @@ impl virtio::Driver for VirtioBlkDriver {
 impl VirtioBlkDriver {
     /// Ends all use of a disk, which may have users or not.
     fn take_down(shared: &Arc<VirtioBlk>, disk: &Disk<VirtioBlk>) {
+        VirtioBlk::begin_watch(shared);
+
         // Users of the attributes first: removal of the disk waits for them. Then the work, which
         // uses the disk; it may wait for I/O, which needs the device.
         shared.cache.close();
@@ -180,6 +202,7 @@ impl VirtioBlkDriver {
         shared.zones.calls().close(shared);
         work::disable_sync::<_, 0>(shared);
         disk.remove();
+        shared.watch.end();
         // Until then there is I/O that the device may owe.
         work::disable_sync::<_, LOST>(shared);
 
@@ -195,21 +218,25 @@ impl VirtioBlkDriver {
         disk.add(dev.as_ref(), &cache_type::GROUP)
     }
 
-    fn bind(dev: &Device<device::Bound>) -> Result<Bound<'_>> {
+    fn bind<'bound>(
+        dev: &'bound Device<device::Bound>,
+        start: Start<'bound, VirtioBlk>,
+    ) -> Result<Bound<'bound>> {
         if !dev.has_config() {
             dev_err!(dev, "no access to the configuration space\n");
             return Err(EINVAL);
         }
 
         let counts = limits::queues(dev, NUM_REQUEST_QUEUES.get(), POLL_QUEUES.get())?;
-        let limits = limits::read(dev)?;
+        let mut limits = limits::read(dev)?;
         let capacity = limits::capacity(dev)?;
 
         let shared = VirtioBlk::new(dev, counts, &limits)?;
-        let running = Running::start(dev, &shared)?;
+        let running = start.start(&shared)?;
+        limits::fit_ring(dev, &mut limits, running.max_descriptors()?)?;
 
         let depth = shared.queue_depth(dev, QUEUE_DEPTH.get());
-        let tags = Arc::pin_init(TagSet::new(dev.as_ref(), counts, depth), GFP_KERNEL)?;
+        let tags = Arc::pin_init(TagSet::new(running, depth), GFP_KERNEL)?;
         let disk = shared.make_disk(tags, limits, MAJOR.load(Relaxed))?;
 
         if dev.has_feature(feature::RO) {

@@ -23,12 +23,10 @@ use kernel::prelude::*;
 use kernel_ext::{
     block::{
         batch::RequestList,
-        request::{Op, Request, Status}, //
+        request::{Op, Request, Status},
+        virtio_blk::{request, status, Header}, //
     },
-    virtio::{
-        blk::{request, status, Header},
-        queue::Ring, //
-    },
+    virtio::queue::RingGuard,
 };
 
 /// The writes of a virtqueue that wait for a flush.
@@ -95,22 +93,22 @@ pub(crate) fn is_one(rq: &Request<VirtioBlk>) -> bool {
 /// Sends a flush if writes wait for one and none is under way. Returns whether the device has to be
 /// told.
 #[inline]
-pub(crate) fn begin(blk: &VirtioBlk, ring: &mut Ring<Buffer, QueueState>) -> bool {
-    let flushes = &ring.state.flushes;
+pub(crate) fn begin(blk: &VirtioBlk, ring: &mut RingGuard<'_, Buffer, QueueState>) -> bool {
+    let flushes = &ring.flushes;
 
     !flushes.under_way && !flushes.waiting.is_empty() && begin_next(blk, ring)
 }
 
 #[cold]
-fn begin_next(blk: &VirtioBlk, ring: &mut Ring<Buffer, QueueState>) -> bool {
-    let mut covered = mem::take(&mut ring.state.flushes.waiting);
+fn begin_next(blk: &VirtioBlk, ring: &mut RingGuard<'_, Buffer, QueueState>) -> bool {
+    let mut covered = mem::take(&mut ring.flushes.waiting);
     let Some(rq) = covered.pop() else {
         return false;
     };
 
     match send(blk, ring, rq) {
         Ok(()) => {
-            ring.state.flushes.covered = covered;
+            ring.flushes.covered = covered;
             true
         }
         Err((rq, err)) => {
@@ -126,12 +124,12 @@ fn begin_next(blk: &VirtioBlk, ring: &mut Ring<Buffer, QueueState>) -> bool {
 /// Sends a write to the device once more, as a flush.
 fn send(
     blk: &VirtioBlk,
-    ring: &mut Ring<Buffer, QueueState>,
+    ring: &mut RingGuard<'_, Buffer, QueueState>,
     mut rq: Request<VirtioBlk>,
 ) -> Result<(), (Request<VirtioBlk>, Error)> {
     rq.map_without_data(Header::new(blk.endian(), request::FLUSH, 0, 0));
-    ring.add_left(rq)?;
-    ring.state.flushes.under_way = true;
+    ring.add(rq)?;
+    ring.flushes.under_way = true;
     Ok(())
 }
 
@@ -153,15 +151,15 @@ fn put_back(mut rq: Request<VirtioBlk>, err: Error) {
 ///
 /// # Errors
 ///
-/// Those of [`Ring::add`].
+/// Those of [`RingGuard::add`].
 #[cold]
 pub(crate) fn again(
     blk: &VirtioBlk,
-    ring: &mut Ring<Buffer, QueueState>,
+    ring: &mut RingGuard<'_, Buffer, QueueState>,
     rq: Request<VirtioBlk>,
 ) -> Result<(), (Request<VirtioBlk>, Error)> {
-    if ring.state.flushes.under_way {
-        ring.state.flushes.waiting.push(rq);
+    if ring.flushes.under_way {
+        ring.flushes.waiting.push(rq);
         return Ok(());
     }
     send(blk, ring, rq)

@@ -9,12 +9,10 @@ use kernel::{device, prelude::*};
 use kernel_ext::{
     block::{
         limits::Limits,
-        mq::{self, Geometry, QueueCounts}, //
+        mq::{self, Geometry, QueueCounts},
+        virtio_blk::{config, feature}, //
     },
-    virtio::{
-        blk::{config, feature},
-        Device, //
-    },
+    virtio::Device,
 };
 
 /// The most segments of a request: two descriptors of a ring of the largest size are for header
@@ -148,6 +146,29 @@ pub(crate) fn read(dev: &Device<device::Bound>) -> Result<Limits> {
     zones::read_limits(dev, &mut limits)?;
 
     Ok(limits)
+}
+
+/// Makes requests short enough for rings of that many descriptors, two of which are for header and
+/// status, whatever the device says of segments.
+///
+/// # Errors
+///
+/// `EINVAL` if none is.
+pub(crate) fn fit_ring(
+    dev: &Device<device::Bound>,
+    limits: &mut Limits,
+    descriptors: u32,
+) -> Result {
+    let segments = match descriptors.saturating_sub(2) {
+        0 => {
+            dev_err!(dev, "no request fits a ring of {} entries\n", descriptors);
+            return Err(EINVAL);
+        }
+        segments => u16::try_from(segments).unwrap_or(u16::MAX),
+    };
+
+    limits.set_max_segments(limits.max_segments().min(segments));
+    Ok(())
 }
 
 /// `value`, or `default` if that is zero, by which a device says nothing.

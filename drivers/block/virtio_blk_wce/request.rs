@@ -11,16 +11,20 @@ use core::mem;
 use kernel::{prelude::*, sync::rcu};
 use kernel_ext::{
     block::{
-        batch::{Completions, RequestList},
+        batch::{Completed, Completions, RequestList},
         mq::{Geometry, HwQueue, Operations, Rejected},
         request::{Op, Request, Status},
+        virtio_blk::{
+            chain::Chain,
+            request,
+            status,
+            submission::Submission,
+            Header,
+            Segment, //
+        },
         zoned::ZoneReport, //
     },
-    virtio::{
-        blk::{request, status, Header, Segment},
-        chain::Chain,
-        queue::{Either, Queue, RingGuard}, //
-    },
+    virtio::queue::{Queue, RingGuard},
 };
 
 impl Operations for VirtioBlk {
@@ -52,7 +56,7 @@ impl Operations for VirtioBlk {
 
         let mut ring = queue.lock();
 
-        match ring.add_left(rq) {
+        match ring.add(rq) {
             Ok(()) => {
                 if last {
                     kick(ring);
@@ -112,12 +116,12 @@ impl Operations for VirtioBlk {
         while let Some(buffer) = ring.pop() {
             used = true;
             match buffer {
-                Either::Left(rq) if rq.is_fua() => {
-                    ring.state.flushes.answered(blk, rq, &mut end);
+                Submission::Request(rq) if rq.is_fua() => {
+                    ring.flushes.answered(blk, rq, &mut end);
                 }
-                Either::Left(rq) => end(rq),
+                Submission::Request(rq) => end(rq),
                 // Commands go to the first queue, which is not polled.
-                Either::Right(_) => (),
+                Submission::Command(_) => (),
             }
         }
         // No interrupt tells of it, and who polls would do so for ever.
@@ -136,7 +140,7 @@ impl Operations for VirtioBlk {
         rq.end(status);
     }
 
-    fn release(rq: &mut Request<Self>) {
+    fn release(rq: Completed<'_, Self>) {
         rq.unmap();
     }
 
@@ -208,9 +212,10 @@ fn refuse(
     // Nothing is stopped when a buffer could not be mapped: that says nothing of the ring, and
     // there may be nothing in it that would start the queue again.
     if err == ENOSPC {
-        ring.state.stopped = true;
+        ring.stopped = true;
         hw.stop();
     }
+    VirtioBlk::check(&ring);
     // What is in the ring makes room when it is done, so the device should know of it.
     kick(ring);
 
@@ -254,13 +259,14 @@ fn add_all(blk: &VirtioBlk, index: usize, mut requests: RequestList<VirtioBlk>) 
     let mut ring = queue.lock();
 
     while let Some(rq) = requests.pop() {
-        if let Err((mut rq, _)) = ring.add_left(rq) {
+        if let Err((mut rq, _)) = ring.add(rq) {
             // It comes back alone, which is where a full ring stops the queue, and where what is
             // no matter of room becomes an error.
             rq.unmap();
             rq.requeue();
         }
     }
+    VirtioBlk::check(&ring);
     kick(ring);
 }
 

@@ -4,20 +4,22 @@
 
 use crate::disk::{Command, Purpose, VirtioBlk};
 use kernel::prelude::*;
-use kernel_ext::virtio::blk::{request, status, Header, ID_BYTES};
+use kernel_ext::block::virtio_blk::{request, status, Header, ID_BYTES};
 
 /// Asks the device for the serial number, and waits for it. Padded with zeroes.
 ///
 /// # Errors
 ///
-/// `EIO` if the device has none; those of [`Calls::call`](crate::call::Calls::call); `ENOMEM`.
+/// `EOPNOTSUPP` if the device does not know the request, `EIO` if it fails; those of
+/// [`Calls::call`](crate::call::Calls::call); `ENOMEM`.
 pub(crate) fn read(blk: &VirtioBlk) -> Result<[u8; ID_BYTES]> {
     let header = Header::new(blk.endian(), request::GET_ID, 0, 0);
     let command = Command::new(header, &[], ID_BYTES, Purpose::Serial)?;
     let command = blk.serial.call(blk, command)?;
 
-    if command.device_status() != status::OK {
-        return Err(EIO);
+    match command.device_status() {
+        status::OK => command.reply().try_into().map_err(|_| EIO),
+        status::UNSUPP => Err(EOPNOTSUPP),
+        _ => Err(EIO),
     }
-    command.reply().try_into().map_err(|_| EIO)
 }

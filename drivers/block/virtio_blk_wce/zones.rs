@@ -14,11 +14,11 @@ use kernel::{device, prelude::*};
 use kernel_ext::{
     block::{
         limits::Limits,
+        virtio_blk::{config, feature, request, status, zone, Header},
         zoned::{Zone, ZoneCondition, ZoneReport, ZoneType, ZonedLimits}, //
     },
     ratelimit::Ratelimit,
     virtio::{
-        blk::{config, feature, request, status, zone, Header},
         Device,
         Endian, //
     },

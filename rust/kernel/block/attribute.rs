@@ -152,68 +152,68 @@ impl<D> Definition<D> {
     }
 }
 
-/// A null-terminated array of pointers to C structures.
+/// The attributes of definitions, of which there is one less than `N`: a null-terminated array.
+///
+/// # Invariants
+///
+/// Each pointer but the last one is that of a `Definition<D>`, which begins with an attribute.
 #[repr(transparent)]
-pub struct Pointers<T, const N: usize>([*const T; N]);
+pub struct Attributes<D: 'static, const N: usize>(
+    [*const bindings::attribute; N],
+    PhantomData<fn(&D)>,
+);
 
 // SAFETY: The pointers and what they point to never change.
-unsafe impl<T, const N: usize> Sync for Pointers<T, N> {}
+unsafe impl<D, const N: usize> Sync for Attributes<D, N> {}
 
-impl<const N: usize> Pointers<bindings::attribute, N> {
-    /// The attributes of the definitions, of which there must be one less than `N`.
-    pub const fn new<D>(definitions: &'static [Definition<D>]) -> Self {
+impl<D, const N: usize> Attributes<D, N> {
+    /// The attributes of the definitions.
+    pub const fn new(definitions: &'static [Definition<D>]) -> Self {
         let mut pointers = [null(); N];
         let mut i = 0;
 
         assert!(definitions.len() + 1 == N);
         while i < definitions.len() {
-            pointers[i] = &raw const definitions[i].attr.attr;
+            pointers[i] = (&raw const definitions[i]).cast();
             i += 1;
         }
 
-        Self(pointers)
+        // INVARIANT: The definitions are of `D`.
+        Self(pointers, PhantomData)
     }
-}
-
-/// Attributes that disks are added with; made by [`disk_attributes!`](crate::disk_attributes).
-pub struct Group<D> {
-    groups: &'static Pointers<bindings::attribute_group, 2>,
-    _data: PhantomData<fn(&D)>,
 }
 
 /// The C structure of a group.
+///
+/// # Invariants
+///
+/// Its attributes are those of `Definition<D>`s.
 #[repr(transparent)]
-pub struct RawGroup(bindings::attribute_group);
+pub struct RawGroup<D: 'static>(bindings::attribute_group, PhantomData<fn(&D)>);
 
 // SAFETY: The structure and what it points to never change.
-unsafe impl Sync for RawGroup {}
+unsafe impl<D> Sync for RawGroup<D> {}
 
-impl RawGroup {
-    /// A group of the given attributes, all of which must be those of `Definition<D>`s.
-    pub const fn new<D, const N: usize>(
-        _definitions: &'static [Definition<D>],
-        attrs: &'static Pointers<bindings::attribute, N>,
-    ) -> Self {
+impl<D> RawGroup<D> {
+    /// A group of the given attributes.
+    pub const fn new<const N: usize>(attributes: &'static Attributes<D, N>) -> Self {
         let mut group: bindings::attribute_group = pin_init::zeroed();
 
-        group.__bindgen_anon_1.is_visible = Some(Self::is_visible::<D>);
-        group.__bindgen_anon_2.attrs = attrs.0.as_ptr().cast_mut().cast();
+        group.__bindgen_anon_1.is_visible = Some(Self::is_visible);
+        group.__bindgen_anon_2.attrs = attributes.0.as_ptr().cast_mut().cast();
 
-        Self(group)
+        // INVARIANT: By the type invariant of `Attributes<D, N>`.
+        Self(group, PhantomData)
     }
 
-    /// The pointers by which a disk is given its groups.
-    pub const fn pointers(&'static self) -> Pointers<bindings::attribute_group, 2> {
-        Pointers([&raw const self.0, null()])
-    }
-
-    extern "C" fn is_visible<D>(
+    extern "C" fn is_visible(
         kobj: *mut bindings::kobject,
         attr: *mut bindings::attribute,
         _index: c_int,
     ) -> bindings::umode_t {
-        // SAFETY: The attributes of the group are those of `Definition<D>`s, which they begin. The
-        // kobject is that of the device of a disk of `D`, which is being added.
+        // SAFETY: By the type invariant the attributes of the group are those of `Definition<D>`s,
+        // which they begin. The kobject is that of the device of a disk of `D`, which is being
+        // added.
         unsafe {
             let dev = kernel::container_of!(kobj, bindings::device, kobj);
             let definition = &*attr.cast::<Definition<D>>();
@@ -223,24 +223,30 @@ impl RawGroup {
     }
 }
 
+/// Attributes that disks are added with whose data is a `D`; made by
+/// [`disk_attributes!`](crate::disk_attributes).
+///
+/// All that it is made of says of which data it is, so that attributes for other data can't be in
+/// it.
+///
+/// # Invariants
+///
+/// The first pointer is that of a `RawGroup<D>`, the second one is null.
+#[repr(transparent)]
+pub struct Group<D: 'static>([*const bindings::attribute_group; 2], PhantomData<fn(&D)>);
+
+// SAFETY: The pointers and what they point to never change.
+unsafe impl<D> Sync for Group<D> {}
+
 impl<D> Group<D> {
-    /// The group behind the pointers.
-    ///
-    /// Meant for [`disk_attributes!`](crate::disk_attributes), which sees to it that the
-    /// definitions are of `D`.
-    #[doc(hidden)]
-    pub const fn new(
-        _definitions: &'static [Definition<D>],
-        groups: &'static Pointers<bindings::attribute_group, 2>,
-    ) -> Self {
-        Self {
-            groups,
-            _data: PhantomData,
-        }
+    /// The group, as disks are given it.
+    pub const fn new(group: &'static RawGroup<D>) -> Self {
+        // INVARIANT: As it is written here.
+        Self([&raw const group.0, null()], PhantomData)
     }
 
-    pub(crate) fn as_raw(&self) -> *mut *const bindings::attribute_group {
-        self.groups.0.as_ptr().cast_mut()
+    pub(crate) fn as_raw(&'static self) -> *mut *const bindings::attribute_group {
+        self.0.as_ptr().cast_mut()
     }
 }
 
@@ -253,18 +259,16 @@ impl<D> Group<D> {
 macro_rules! disk_attributes {
     ($vis:vis static $name:ident: $data:ty = [$($attribute:ty),* $(,)?]) => {
         $vis static $name: $crate::block::attribute::Group<$data> = {
-            use $crate::block::attribute::{Definition, Group, Pointers, RawGroup};
+            use $crate::block::attribute::{Attributes, Definition, Group, RawGroup};
 
             const COUNT: usize = [$(stringify!($attribute)),*].len();
 
             static DEFINITIONS: [Definition<$data>; COUNT] =
                 [$(Definition::<$data>::new::<$attribute>()),*];
-            static ATTRS: Pointers<::kernel::bindings::attribute, { COUNT + 1 }> =
-                Pointers::<::kernel::bindings::attribute, { COUNT + 1 }>::new(&DEFINITIONS);
-            static GROUP: RawGroup = RawGroup::new(&DEFINITIONS, &ATTRS);
-            static GROUPS: Pointers<::kernel::bindings::attribute_group, 2> = GROUP.pointers();
+            static ATTRIBUTES: Attributes<$data, { COUNT + 1 }> = Attributes::new(&DEFINITIONS);
+            static GROUP: RawGroup<$data> = RawGroup::new(&ATTRIBUTES);
 
-            Group::new(&DEFINITIONS, &GROUPS)
+            Group::new(&GROUP)
         };
     };
 }

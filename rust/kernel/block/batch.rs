@@ -15,7 +15,7 @@ use super::{
     request::Request, //
 };
 use crate::bindings;
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
 
 /// Requests in a row: `struct rq_list`.
 ///
@@ -94,6 +94,20 @@ impl<T: Operations> RequestList<T> {
     }
 }
 
+/// A request that a batch is about to end.
+///
+/// The batch still has it. So there is no way from here to a mutable reference to the [`Request`],
+/// which could be exchanged for another one, nor to one that outlives the call that gets this.
+pub struct Completed<'a, T: Operations>(&'a mut Request<T>);
+
+impl<T: Operations> Completed<'_, T> {
+    /// The request, for the layer.
+    #[inline]
+    pub(crate) fn request(&mut self) -> &mut Request<T> {
+        self.0
+    }
+}
+
 /// Where a poll puts requests that can be ended together: `struct io_comp_batch`, or nothing.
 ///
 /// # Invariants
@@ -142,14 +156,12 @@ impl<T: Operations> Completions<'_, T> {
         while let Some(ptr) = NonNull::new(next) {
             // SAFETY: Each request in the batch was a `Request` that `add()` gave up, and is in no
             // other list.
-            let mut rq = unsafe {
+            let mut rq = ManuallyDrop::new(unsafe {
                 next = (*ptr.as_ptr()).__bindgen_anon_1.rq_next;
                 Request::from_raw(ptr)
-            };
+            });
 
-            T::release(&mut rq);
-            // The batch still has it.
-            let _ = rq.leak();
+            T::release(Completed(&mut rq));
         }
 
         // SAFETY: The batch is valid; its requests are ready to be ended.

@@ -29,13 +29,26 @@ use kernel::{
     static_lock_class,
     sync::{
         atomic::{AtomicFlag, Full},
+        new_mutex,
         Arc,
-        ArcBorrow, //
+        ArcBorrow,
+        Mutex, //
     },
 };
 
 /// Bit of `gendisk::state`: the disk was added at some time.
 const ADDED: usize = 1 << bindings::GD_ADDED;
+
+/// What users see of a disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Visibility {
+    /// It was not added.
+    New,
+    /// They see it.
+    Live,
+    /// It was removed, or could not be added.
+    Over,
+}
 
 /// A disk.
 ///
@@ -47,11 +60,12 @@ const ADDED: usize = 1 << bindings::GD_ADDED;
 /// - `disk` is a valid disk made by `__blk_mq_alloc_disk()` with the tag set `tags`.
 /// - `private_data` and `queuedata` are the pointer of an `Arc<T::Data>`, one reference of which
 ///   the disk owns.
-/// - `live` is set between a successful `device_add_disk()` and `del_gendisk()`.
+/// - `visibility` is `Live` between a successful `device_add_disk()` and `del_gendisk()`, both of
+///   which are called at most once, with the lock held.
 /// - `quiesced` is set while the queue is quiesced once by this.
 pub struct Disk<T: Operations> {
     disk: NonNull<bindings::gendisk>,
-    live: AtomicFlag,
+    visibility: Pin<KBox<Mutex<Visibility>>>,
     quiesced: AtomicFlag,
     tags: Arc<TagSet<T>>,
 }
@@ -83,6 +97,7 @@ impl<T: Operations> Disk<T> {
         numbers: Numbers,
         data: Arc<T::Data>,
     ) -> Result<Self> {
+        let visibility = KBox::pin_init(new_mutex!(Visibility::New, "Disk"), GFP_KERNEL)?;
         let data = Arc::into_raw(data).cast_mut().cast::<c_void>();
 
         // SAFETY: The tag set is valid, and so are the limits.
@@ -111,7 +126,7 @@ impl<T: Operations> Disk<T> {
         let this = Self {
             // SAFETY: A successful `__blk_mq_alloc_disk()` does not return null.
             disk: unsafe { NonNull::new_unchecked(disk) },
-            live: AtomicFlag::new(false),
+            visibility,
             quiesced: AtomicFlag::new(false),
             tags,
         };
@@ -193,16 +208,19 @@ impl<T: Operations> Disk<T> {
     ///
     /// # Errors
     ///
-    /// Those of the C function, `EEXIST` for a name in use among them. A disk can be added once.
+    /// Those of the C function, `EEXIST` for a name in use among them. A disk can be added once,
+    /// and not after [`Self::remove`]: `EBUSY`.
     pub fn add(
         &self,
         parent: &device::Device<device::Bound>,
         group: &'static Group<T::Data>,
     ) -> Result {
-        // SAFETY: By the type invariant the disk is valid.
-        if unsafe { (*self.disk.as_ptr()).state } & ADDED != 0 || self.live.xchg(true, Full) {
+        // Held until the disk is added: whoever removes it meanwhile has to wait.
+        let mut visibility = self.visibility.lock();
+        if *visibility != Visibility::New {
             return Err(EBUSY);
         }
+        *visibility = Visibility::Over;
 
         // SAFETY: The disk is valid and was not added. `device::Device` is a transparent wrapper
         // of `struct device`. The attributes take the `T::Data` that is the disk's private data.
@@ -212,8 +230,10 @@ impl<T: Operations> Disk<T> {
                 self.disk.as_ptr(),
                 group.as_raw(),
             )
-        })
-        .inspect_err(|_| self.live.store(false, kernel::sync::atomic::Release))
+        })?;
+        *visibility = Visibility::Live;
+
+        Ok(())
     }
 
     /// Takes the disk away from its users, and waits for all I/O and all access to attributes to
@@ -222,7 +242,9 @@ impl<T: Operations> Disk<T> {
         // Requests that are held back would never end.
         self.unquiesce();
 
-        if self.live.xchg(false, Full) {
+        // Held until the disk is removed: this returns only when it is, whoever does it.
+        let mut visibility = self.visibility.lock();
+        if core::mem::replace(&mut *visibility, Visibility::Over) == Visibility::Live {
             // SAFETY: By the type invariant the disk was added and not removed since.
             unsafe { bindings::del_gendisk(self.disk.as_ptr()) };
         }

@@ -89,6 +89,16 @@ impl Limits {
         self.0.max_hw_sectors = u32::MAX;
     }
 
+    /// The most segments of a request.
+    pub fn max_segments(&self) -> u16 {
+        self.0.max_segments
+    }
+
+    /// Changes the most segments of a request.
+    pub fn set_max_segments(&mut self, most: u16) {
+        self.0.max_segments = most;
+    }
+
     /// Discards are taken: of so many sectors of 512 bytes, in so many ranges, and aligned to so
     /// many bytes.
     pub fn set_discard(&mut self, sectors: u32, ranges: u16, granularity: u32) {

@@ -6,14 +6,13 @@
 //! that its [disks](super::disk):
 //!
 //! ```ignore
-//! let counts = QueueCounts { interrupt: 2, poll: 0 };
-//! let tags = Arc::pin_init(TagSet::<MyDisk>::new(dev.as_ref(), counts, 128), GFP_KERNEL)?;
+//! let tags = Arc::pin_init(TagSet::<MyDisk>::new(running, 128), GFP_KERNEL)?;
 //! ```
 //!
 //! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)
 
 use super::{
-    batch::{Completions, RequestList},
+    batch::{Completed, Completions, RequestList},
     request::{Request, Status},
     zoned::ZoneReport, //
 };
@@ -23,7 +22,6 @@ use kernel::{
     device,
     error::to_result,
     prelude::*,
-    sync::aref::ARef,
     types::Opaque,
     ModuleMetadata, //
 };
@@ -84,7 +82,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     fn complete(rq: Request<Self>);
 
     /// Frees what a request has for the device, which has done it, before it is ended with others.
-    fn release(rq: &mut Request<Self>);
+    fn release(rq: Completed<'_, Self>);
 
     /// What `HDIO_GETGEO` tells of a disk with so many sectors of 512 bytes.
     ///
@@ -155,10 +153,30 @@ impl QueueCounts {
     }
 }
 
+/// What runs the hardware queues of disks.
+///
+/// # Safety
+///
+/// While [`with_queues`](Self::with_queues) calls the function, the bus of the device that is
+/// passed can be asked for the affinity of its interrupts, by the indices of as many queues as are
+/// said to have one.
+pub unsafe trait HwQueues {
+    /// Calls `f` with the device whose interrupts the queues have, and with how many queues there
+    /// are.
+    ///
+    /// # Errors
+    ///
+    /// If there are none at the moment.
+    fn with_queues<R>(
+        &self,
+        f: impl FnOnce(&device::Device<device::Bound>, QueueCounts) -> R,
+    ) -> Result<R>;
+}
+
 /// What CPUs are mapped to queues by.
-struct Mapping {
+struct Mapping<'a> {
     /// Whose interrupts the queues have.
-    dev: ARef<device::Device>,
+    dev: &'a device::Device<device::Bound>,
     counts: QueueCounts,
 }
 
@@ -166,12 +184,11 @@ struct Mapping {
 ///
 /// # Invariants
 ///
-/// `inner` is a tag set that `blk_mq_alloc_tag_set()` has set up. Its driver data is `mapping`.
+/// `inner` is a tag set that `blk_mq_alloc_tag_set()` has set up, with the callbacks of `T`.
 #[pin_data(PinnedDrop)]
 pub struct TagSet<T: Operations> {
     #[pin]
     inner: Opaque<bindings::blk_mq_tag_set>,
-    mapping: KBox<Mapping>,
     _ops: PhantomData<T>,
 }
 
@@ -182,26 +199,22 @@ unsafe impl<T: Operations> Send for TagSet<T> {}
 unsafe impl<T: Operations> Sync for TagSet<T> {}
 
 impl<T: Operations> TagSet<T> {
-    /// Makes requests for hardware queues of `depth` requests each. CPUs use the queues by the
-    /// affinity of the interrupts of `dev`, which has one for each that is not polled.
+    /// Makes requests for as many hardware queues as `queues` has, of `depth` requests each. CPUs
+    /// use the queues by the affinity of their interrupts.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `EINVAL` if the depth is zero or too large.
-    pub fn new(
-        dev: &device::Device<device::Bound>,
-        counts: QueueCounts,
+    /// `ENOMEM`; `EINVAL` if the depth is zero or too large; those of `queues`.
+    pub fn new<'a, Q: HwQueues>(
+        queues: &'a Q,
         depth: u32,
-    ) -> impl PinInit<Self, Error> {
-        let dev: ARef<device::Device> = dev.into();
-
+    ) -> impl PinInit<Self, Error> + use<'a, T, Q> {
         try_pin_init!(Self {
-            mapping: KBox::new(Mapping { dev, counts }, GFP_KERNEL)?,
-            inner <- {
-                let mapping: *const Mapping = &**mapping;
+            inner <- Opaque::try_ffi_init(move |set: *mut bindings::blk_mq_tag_set| {
+                queues.with_queues(|dev, counts| {
+                    let mapping = Mapping { dev, counts };
 
-                Opaque::try_ffi_init(move |set: *mut bindings::blk_mq_tag_set| {
-                    // SAFETY: `set` is valid for writes. `mapping` lives as long as it does.
+                    // SAFETY: `set` is valid for writes.
                     unsafe {
                         set.write(bindings::blk_mq_tag_set {
                             ops: &Vtable::<T>::VALUE,
@@ -210,15 +223,21 @@ impl<T: Operations> TagSet<T> {
                             queue_depth: depth,
                             numa_node: bindings::NUMA_NO_NODE,
                             cmd_size: u32::try_from(size_of::<T::RequestData>())?,
-                            driver_data: mapping.cast_mut().cast(),
+                            driver_data: (&raw const mapping).cast_mut().cast(),
                             ..Default::default()
                         })
                     };
 
-                    // SAFETY: `set` has just been initialized; it stays where it is.
-                    to_result(unsafe { bindings::blk_mq_alloc_tag_set(set) })
-                })
-            },
+                    // SAFETY: `set` has just been initialized; it stays where it is. The mapping is
+                    // there while the function maps CPUs to queues, which is done once: nobody
+                    // changes the number of the queues.
+                    let ret = unsafe { bindings::blk_mq_alloc_tag_set(set) };
+                    // SAFETY: As above.
+                    unsafe { (*set).driver_data = core::ptr::null_mut() };
+
+                    to_result(ret)
+                })?
+            }),
             _ops: PhantomData,
         })
     }
@@ -284,14 +303,27 @@ impl<T: Operations> Vtable<T> {
             )
         };
 
+        let given = rq.as_raw();
+
         match T::queue_rq(data, hw, rq, last) {
             Ok(()) => Status::OK.into_raw(),
-            Err((rq, status)) => {
-                // The status gives the request back.
+            // The status gives the request back: the one that was passed, whichever that is.
+            Err((rq, status)) if rq.as_raw() == given => {
                 let _ = rq.leak();
                 status.into_raw()
             }
+            Err((other, _)) => Self::mistaken(other),
         }
+    }
+
+    /// A driver has returned another request than it was passed, which may be anywhere by now, with
+    /// the device for example: as far as the block layer is concerned it was queued.
+    #[cold]
+    fn mistaken(other: Request<T>) -> bindings::blk_status_t {
+        kernel::warn_on!(true);
+        other.end(Status::IOERR);
+
+        Status::OK.into_raw()
     }
 
     extern "C" fn queue_rqs(list: *mut bindings::rq_list) {
@@ -359,18 +391,24 @@ impl<T: Operations> Vtable<T> {
     }
 
     extern "C" fn map_queues(set: *mut bindings::blk_mq_tag_set) {
-        // SAFETY: The block layer passes a tag set that `TagSet::new()` is setting up or has set
-        // up, whose driver data is valid.
-        let (set, mapping) = unsafe { (&mut *set, &*(*set).driver_data.cast::<Mapping>()) };
-        let counts = mapping.counts;
-        let dev: *const device::Device = &*mapping.dev;
+        // SAFETY: The block layer passes a tag set that `TagSet::new()` is setting up.
+        let set = unsafe { &mut *set };
+        // SAFETY: The driver data is null or the mapping of the call to `TagSet::new()` that this
+        // is part of.
+        let Some(Mapping { dev, counts }) =
+            (unsafe { set.driver_data.cast::<Mapping<'_>>().as_ref() })
+        else {
+            return;
+        };
+        let dev: *const device::Device<device::Bound> = *dev;
 
         // All in the first map, the last ones in the map for polling, none in the one for reads.
         let [interrupt, read, poll] = &mut set.map;
         interrupt.nr_queues = counts.interrupt.into();
         interrupt.queue_offset = 0;
-        // SAFETY: The map is valid. `device::Device` is a transparent wrapper of `struct device`,
-        // to which there is a reference; the function only reads it.
+        // SAFETY: The map is valid. `device::Device` is a transparent wrapper of `struct device`;
+        // the function only reads it. By the requirement of `HwQueues` its bus can be asked for the
+        // affinity of these queues.
         unsafe { bindings::blk_mq_map_hw_queues(interrupt, dev.cast_mut().cast(), 0) };
 
         if counts.poll != 0 {

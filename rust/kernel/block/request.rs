@@ -322,17 +322,19 @@ impl<T: Operations> Request<T> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is none, or there is one already.
+    /// `EINVAL` if it has no bytes, or if there is one already.
     pub fn set_payload<P: AsBytes>(&mut self, payload: KVec<P>) -> Result {
-        if payload.is_empty() || self.has_payload() {
-            return Err(EINVAL);
-        }
+        const { assert!(size_of::<P>() != 0, "a payload without bytes has no memory") };
 
         let len = u32::try_from(size_of_val(payload.as_slice()))?;
+
+        if len == 0 || self.has_payload() {
+            return Err(EINVAL);
+        }
         let (ptr, _, _) = payload.into_raw_parts();
 
         // SAFETY: The request is valid and ours. `ptr` is memory of the slab allocator with `len`
-        // bytes, which the request owns from now on.
+        // bytes, for a vector with some has allocated it; the request owns it from now on.
         unsafe { bindings::rq_set_payload(self.as_raw(), ptr.cast(), len) };
 
         Ok(())

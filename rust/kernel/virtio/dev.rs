@@ -10,10 +10,18 @@ use core::{
 };
 use kernel::{
     device,
+    error::to_result,
     prelude::*,
     sync::aref::AlwaysRefCounted,
     types::Opaque, //
 };
+
+/// What the status field of a device is that is not there.
+const ABSENT: u32 = 0xff;
+
+/// Bits of the device status field.
+const READY: u32 = bindings::VIRTIO_CONFIG_S_DRIVER_OK;
+const NEEDS_RESET: u32 = bindings::VIRTIO_CONFIG_S_NEEDS_RESET;
 
 /// A virtio device.
 ///
@@ -69,9 +77,94 @@ impl Device<device::Bound> {
     ///
     /// Callbacks of virtqueues are not running any more when it returns. Section 2.4 of the virtio
     /// specification.
+    ///
+    /// A device that is not there any more can't be reset, and does nothing either: its virtqueues
+    /// are marked as broken instead. Transports wait for a device to say that it is reset, which
+    /// would last for ever.
     pub(crate) fn reset(&self) {
+        if self.is_absent() {
+            // SAFETY: `self` is a valid and bound device.
+            unsafe {
+                bindings::virtio_break_device(self.as_raw());
+                bindings::virtio_synchronize_cbs(self.as_raw());
+            }
+            return;
+        }
+
         // SAFETY: `self` is a valid and bound device.
         unsafe { bindings::virtio_reset_device(self.as_raw()) };
+    }
+
+    /// The device status field, section 2.1 of the virtio specification. May sleep.
+    fn status(&self) -> u32 {
+        // SAFETY: `self` is a valid device, whose operations always include `get_status`.
+        unsafe {
+            let get_status = (*(*self.as_raw()).config).get_status;
+
+            get_status.map_or(ABSENT, |get_status| get_status(self.as_raw()).into())
+        }
+    }
+
+    /// Adds a bit to the device status field. May sleep.
+    pub(crate) fn add_status(&self, status: u32) {
+        // SAFETY: `self` is a valid and bound device.
+        unsafe { bindings::virtio_add_status(self.as_raw(), status) };
+    }
+
+    /// Whether the device was pulled out: then all that is read of it is ones.
+    fn is_absent(&self) -> bool {
+        self.status() == ABSENT
+    }
+
+    /// Whether the device, which was told that its driver is ready, still is of use: it is there,
+    /// it was not reset by anybody else, and does not ask to be reset. May sleep.
+    ///
+    /// One that just does not answer can't be told from one that is slow.
+    pub fn is_working(&self) -> bool {
+        let status = self.status();
+
+        status & (READY | NEEDS_RESET) == READY
+    }
+
+    /// Whether somebody has used the device and left it as it was, which a driver does whose probe
+    /// fails: such a device keeps the features that were negotiated then, and its virtqueues.
+    fn is_left_over(&self) -> bool {
+        self.status() & (READY | bindings::VIRTIO_CONFIG_S_FAILED) != 0
+    }
+
+    /// Makes the device one that nobody has used, and negotiates the features that the bus has
+    /// found. Does nothing if it is one already.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if it is not there, or refuses the features; those of the transport.
+    pub(crate) fn take_over(&self) -> Result {
+        if !self.is_left_over() {
+            return Ok(());
+        }
+        if self.is_absent() {
+            return Err(ENODEV);
+        }
+        self.reset();
+        self.add_status(bindings::VIRTIO_CONFIG_S_ACKNOWLEDGE | bindings::VIRTIO_CONFIG_S_DRIVER);
+
+        // SAFETY: `self` is a valid device, whose operations always include `finalize_features`; it
+        // is reset, and has not been told that features are final.
+        to_result(unsafe {
+            let finalize = (*(*self.as_raw()).config).finalize_features.ok_or(ENXIO)?;
+
+            finalize(self.as_raw())
+        })?;
+
+        // Legacy devices are not told.
+        if self.has_feature(bindings::VIRTIO_F_VERSION_1) {
+            self.add_status(bindings::VIRTIO_CONFIG_S_FEATURES_OK);
+            if self.status() & bindings::VIRTIO_CONFIG_S_FEATURES_OK == 0 {
+                return Err(ENODEV);
+            }
+        }
+
+        Ok(())
     }
 
     /// Whether a child of any device on the bus has this name.
@@ -114,6 +207,43 @@ extern "C" fn is_named(dev: *mut bindings::device, name: *const c_void) -> c_int
     };
 
     c_int::from(dev.name() == name)
+}
+
+/// The features that a device and its driver have in common, before the device is told.
+///
+/// # Invariants
+///
+/// The pointer is that of a valid device whose features are not final yet, and which nobody else
+/// uses.
+pub struct Features<'a>(
+    NonNull<bindings::virtio_device>,
+    PhantomData<&'a mut bindings::virtio_device>,
+);
+
+impl Features<'_> {
+    /// Takes the device that the bus passed.
+    ///
+    /// # Safety
+    ///
+    /// `vdev` must be a valid device whose features are not final, and which nobody else uses, as
+    /// long as the value exists.
+    pub(crate) unsafe fn from_raw(vdev: *mut bindings::virtio_device) -> Self {
+        // SAFETY: A valid device is not null.
+        // INVARIANT: By the requirement of this function.
+        Self(unsafe { NonNull::new_unchecked(vdev) }, PhantomData)
+    }
+
+    /// Whether a feature bit is among them.
+    pub fn has(&self, bit: u32) -> bool {
+        // SAFETY: By the type invariant the device is valid.
+        unsafe { bindings::virtio_test_bit(self.0.as_ptr(), bit) }
+    }
+
+    /// Takes a feature bit out.
+    pub fn clear(&mut self, bit: u32) {
+        // SAFETY: By the type invariant the device is valid, and its features are ours to change.
+        unsafe { bindings::virtio_clear_bit(self.0.as_ptr(), bit) };
+    }
 }
 
 /// Byte order of a device's fields.

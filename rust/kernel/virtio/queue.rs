@@ -6,8 +6,9 @@
 //! [`Ring::add`] and out of it with [`Ring::pop`]. In between nobody else can reach it, so that
 //! the memory that the device reads and writes can neither go away nor be seen half-written.
 //!
-//! A driver has its [`Queues`] in an object that it shares with its other parts and that
-//! implements [`Handler`]. [`Running::start`] connects it with the device.
+//! A driver has its [`Queues`] in an object that it shares with its other parts and that implements
+//! [`Handler`]. The adapter of the bus owns what connects them with the device: the driver gets a
+//! [`Start`], which it can use once, and from that a reference to a [`Running`].
 //!
 //! ```ignore
 //! let rcu = rcu::read_lock();
@@ -31,11 +32,15 @@
 
 mod running;
 
-pub use running::Running;
+pub use running::{Running, Slot, Start};
 
 use super::Device;
 use crate::bindings;
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+    ptr::NonNull, //
+};
 use kernel::{
     bindings::scatterlist,
     device,
@@ -48,6 +53,7 @@ use kernel::{
         new_spinlock_irq,
         rcu,
         ArcBorrow,
+        CondVar,
         Mutex,
         SpinLockIrq, //
     },
@@ -84,72 +90,26 @@ pub unsafe trait Buffer: Sized + Send {
     ) -> R;
 }
 
-/// A buffer of one of two kinds.
-pub enum Either<A, B> {
-    /// The first kind.
-    Left(A),
-    /// The second kind.
-    Right(B),
+/// A kind of the buffers that rings of `B` take; `B` itself is one.
+///
+/// A driver that hands different things to its device has an enumeration of them as `B`, and adds
+/// each without making the enumeration first: what does not fit comes back as what it was.
+///
+/// # Safety
+///
+/// For a pointer from [`into_raw`](Buffer::into_raw) of `Self`, [`tag`](Self::tag) returns what
+/// `into_raw` of `B` returns for the same value. Until that is taken back by `B`, it can still be
+/// taken back by `Self` without the tag.
+pub unsafe trait Kind<B: Buffer>: Buffer {
+    /// Turns the pointer of this kind into one of `B`.
+    fn tag(ptr: NonNull<c_void>) -> NonNull<c_void>;
 }
 
-/// The bit of a raw pointer that tells an [`Either::Right`].
-const RIGHT: usize = 1;
-
-impl<A, B> Either<A, B> {
-    fn is_right(ptr: NonNull<c_void>) -> bool {
-        ptr.addr().get() & RIGHT != 0
-    }
-
-    /// Marks a pointer as one of the second kind.
-    fn mark(ptr: NonNull<c_void>) -> NonNull<c_void> {
-        ptr.map_addr(|addr| addr | RIGHT)
-    }
-
-    /// Takes the mark off a pointer that has it.
-    ///
-    /// # Safety
-    ///
-    /// `ptr` must come from [`Buffer::into_raw`] of an [`Either::Right`].
-    unsafe fn unmark(ptr: NonNull<c_void>) -> NonNull<c_void> {
-        // SAFETY: Without the mark it is the pointer of a `B`, which is not null.
-        unsafe { NonNull::new_unchecked(ptr.as_ptr().map_addr(|addr| addr & !RIGHT)) }
-    }
-}
-
-// SAFETY: Pointers and lists are those of `A` and `B`. The mark uses a bit that is clear in both,
-// by their alignment, so that each pointer goes back to the kind that it came from.
-unsafe impl<A: Buffer, B: Buffer> Buffer for Either<A, B> {
+// SAFETY: The pointer is that of `B` already.
+unsafe impl<B: Buffer> Kind<B> for B {
     #[inline]
-    fn into_raw(self) -> NonNull<c_void> {
-        match self {
-            Self::Left(a) => a.into_raw(),
-            Self::Right(b) => Self::mark(b.into_raw()),
-        }
-    }
-
-    #[inline]
-    unsafe fn from_raw(ptr: NonNull<c_void>) -> Self {
-        if Self::is_right(ptr) {
-            // SAFETY: The mark shows that the pointer is one of `B`.
-            Self::Right(unsafe { B::from_raw(Self::unmark(ptr)) })
-        } else {
-            // SAFETY: Without the mark the pointer is one of `A`.
-            Self::Left(unsafe { A::from_raw(ptr) })
-        }
-    }
-
-    #[inline]
-    unsafe fn with_sgs<R>(
-        ptr: NonNull<c_void>,
-        f: impl FnOnce(&mut [*mut scatterlist], u32, u32) -> R,
-    ) -> R {
-        if Self::is_right(ptr) {
-            // SAFETY: The mark shows that the pointer is one of `B`.
-            unsafe { B::with_sgs(Self::unmark(ptr), f) }
-        } else {
-            // SAFETY: Without the mark the pointer is one of `A`.
-            unsafe { A::with_sgs(ptr, f) }
-        }
+    fn tag(ptr: NonNull<c_void>) -> NonNull<c_void> {
+        ptr
     }
 }
 
@@ -158,11 +118,10 @@ unsafe impl<A: Buffer, B: Buffer> Buffer for Either<A, B> {
 /// # Invariants
 ///
 /// `vq` is a valid virtqueue, or `None` while the device is not set up. Each buffer in it was added
-/// by [`Ring::add`].
-pub struct Ring<B: Buffer, S> {
+/// by [`RingGuard::add`] of this ring, and not taken back.
+struct Ring<B: Buffer, S> {
     vq: Option<NonNull<bindings::virtqueue>>,
-    /// The driver's own.
-    pub state: S,
+    state: S,
     _buffers: PhantomData<B>,
 }
 
@@ -172,21 +131,49 @@ impl<B: Buffer, S> Unpin for Ring<B, S> {}
 // SAFETY: Any thread may use a virtqueue, one at a time; the buffers in it are `Send`.
 unsafe impl<B: Buffer, S: Send> Send for Ring<B, S> {}
 
-impl<B: Buffer, S> Ring<B, S> {
+/// A locked ring, until this is dropped. Dereferences to what the driver keeps under the lock.
+///
+/// It gives no mutable reference to the ring itself, by which two rings could change places: the
+/// one who deletes a virtqueue relies on it being where he has put it.
+pub struct RingGuard<'a, B: Buffer, S>(Guard<'a, Ring<B, S>, SpinLockIrqBackend>);
+
+impl<B: Buffer, S> Deref for RingGuard<'_, B, S> {
+    type Target = S;
+
+    #[inline]
+    fn deref(&self) -> &S {
+        &self.0.state
+    }
+}
+
+impl<B: Buffer, S> DerefMut for RingGuard<'_, B, S> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut S {
+        &mut self.0.state
+    }
+}
+
+impl<B: Buffer, S> RingGuard<'_, B, S> {
     /// Exposes a buffer to the device, which need not look until [`Self::prepare_kick`].
     ///
     /// # Errors
     ///
-    /// Gives the buffer back with `ENOSPC` if the ring is full, `ENOMEM` if the buffer can't be
-    /// mapped at the moment, `EIO` if the device is broken, `ENODEV` if it is not set up.
+    /// Gives the buffer back with
+    ///
+    /// - `ENOSPC` if the ring has no room for it now: something in it makes room when it is done,
+    /// - `ENOMEM` if there is no memory for it at the moment, neither to map it nor for a table of
+    ///   its descriptors, without which it may not fit even an empty ring,
+    /// - `EMSGSIZE` if it has more segments than the whole ring, so that it never fits,
+    /// - `EIO` if the device is broken,
+    /// - `ENODEV` if it is not set up.
     #[inline]
-    pub fn add(&mut self, buffer: B) -> Result<(), (B, Error)> {
+    pub fn add<K: Kind<B>>(&mut self, buffer: K) -> Result<(), (K, Error)> {
         let ptr = buffer.into_raw();
 
-        // SAFETY: `ptr` comes from `into_raw()` just above.
-        unsafe { self.add_raw(ptr) }
+        // SAFETY: By the requirement of `Kind` this is a pointer of `B`, just turned into one.
+        unsafe { self.add_raw(K::tag(ptr)) }
             // SAFETY: A buffer that was not added was not passed on, so that it is taken back once.
-            .map_err(|err| (unsafe { B::from_raw(ptr) }, err))
+            .map_err(|err| (unsafe { K::from_raw(ptr) }, err))
     }
 
     /// Exposes a buffer in its raw form.
@@ -197,9 +184,9 @@ impl<B: Buffer, S> Ring<B, S> {
     /// [`Self::pop`] returns it.
     #[inline]
     unsafe fn add_raw(&mut self, ptr: NonNull<c_void>) -> Result {
-        let vq = self.vq.ok_or(ENODEV)?;
+        let vq = self.0.vq.ok_or(ENODEV)?;
 
-        // SAFETY: By the type invariant `vq` is valid, and the lock serializes its use. By the
+        // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its use. By the
         // requirements of `Buffer` the lists describe valid memory until the device is done with
         // the buffer.
         let ret = unsafe {
@@ -215,7 +202,30 @@ impl<B: Buffer, S> Ring<B, S> {
             })
         };
 
-        to_result(ret)
+        to_result(ret).map_err(|err| self.refusal(err))
+    }
+
+    /// Why a buffer was not added: no room in a ring with nothing in it is no matter of waiting.
+    #[cold]
+    fn refusal(&self, err: Error) -> Error {
+        match self.0.vq {
+            Some(vq) if err == ENOSPC && self.free() == ring_size(vq) => {
+                // SAFETY: By the invariant of `Ring` `vq` is valid, and so is its device.
+                let indirect = unsafe {
+                    bindings::virtio_test_bit(
+                        (*vq.as_ptr()).vdev,
+                        bindings::VIRTIO_RING_F_INDIRECT_DESC,
+                    )
+                };
+
+                if indirect {
+                    ENOMEM
+                } else {
+                    EMSGSIZE
+                }
+            }
+            _ => err,
+        }
     }
 
     /// Takes a buffer that the device is done with.
@@ -224,21 +234,22 @@ impl<B: Buffer, S> Ring<B, S> {
     /// more once the device did otherwise.
     #[inline]
     pub fn pop(&mut self) -> Option<B> {
-        let vq = self.vq?;
+        let vq = self.0.vq?;
         let mut len = 0;
 
-        // SAFETY: By the type invariant `vq` is valid, and the lock serializes its use.
+        // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its use.
         let ptr = unsafe { bindings::virtqueue_get_buf(vq.as_ptr(), &mut len) };
 
-        // SAFETY: The pointer is one that `add()` stored; the virtqueue gives it only once.
+        // SAFETY: By the invariant of `Ring` the pointer is one of `B`; the virtqueue gives it only
+        // once, and this ring is the only one that has the virtqueue.
         NonNull::new(ptr).map(|ptr| unsafe { B::from_raw(ptr) })
     }
 
     /// Asks the device not to interrupt for more buffers; a hint.
     #[inline]
     pub fn disable_callbacks(&mut self) {
-        if let Some(vq) = self.vq {
-            // SAFETY: By the type invariant `vq` is valid, and the lock serializes its use.
+        if let Some(vq) = self.0.vq {
+            // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its use.
             unsafe { bindings::virtqueue_disable_cb(vq.as_ptr()) };
         }
     }
@@ -246,8 +257,8 @@ impl<B: Buffer, S> Ring<B, S> {
     /// Asks the device to interrupt for more buffers. Returns `false` if there are some already.
     #[inline]
     pub fn enable_callbacks(&mut self) -> bool {
-        match self.vq {
-            // SAFETY: By the type invariant `vq` is valid, and the lock serializes its use.
+        match self.0.vq {
+            // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its use.
             Some(vq) => unsafe { bindings::virtqueue_enable_cb(vq.as_ptr()) },
             None => true,
         }
@@ -255,16 +266,17 @@ impl<B: Buffer, S> Ring<B, S> {
 
     /// Prepares to tell the device of the buffers that were added.
     ///
-    /// The telling itself can take long and needs no lock: drop the guard of the ring, then
+    /// The telling itself can take long and needs no lock: drop this guard, then
     /// [`Kick::notify`].
     #[inline]
     pub fn prepare_kick<'rcu>(&mut self, _rcu: &'rcu rcu::Guard) -> Kick<'rcu> {
         let vq = self
+            .0
             .vq
-            // SAFETY: By the type invariant `vq` is valid, and the lock serializes its use.
+            // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its use.
             .filter(|vq| unsafe { bindings::virtqueue_kick_prepare(vq.as_ptr()) });
 
-        // INVARIANT: `vq` was found set within the read-side critical section of `_rcu`.
+        // INVARIANT: `vq` was found in its ring within the read-side critical section of `_rcu`.
         Kick(vq, PhantomData)
     }
 
@@ -272,8 +284,8 @@ impl<B: Buffer, S> Ring<B, S> {
     /// before the device is reset.
     #[inline]
     pub fn is_broken(&self) -> bool {
-        match self.vq {
-            // SAFETY: By the type invariant `vq` is valid.
+        match self.0.vq {
+            // SAFETY: By the invariant of `Ring` `vq` is valid.
             Some(vq) => unsafe { bindings::virtqueue_is_broken(vq.as_ptr()) },
             None => false,
         }
@@ -283,49 +295,42 @@ impl<B: Buffer, S> Ring<B, S> {
     ///
     /// With indirect descriptors a buffer takes one of them, else one for each of its segments.
     pub fn free(&self) -> u32 {
-        // SAFETY: By the type invariant `vq` is valid.
-        self.vq.map_or(0, |vq| unsafe { (*vq.as_ptr()).num_free })
+        // SAFETY: By the invariant of `Ring` `vq` is valid.
+        self.0.vq.map_or(0, |vq| unsafe { (*vq.as_ptr()).num_free })
+    }
+
+    /// A number that changes when a buffer is taken out of the ring; `None` if there is none in it.
+    pub fn position(&mut self) -> Option<u32> {
+        let vq = self.0.vq.filter(|vq| self.free() != ring_size(*vq))?;
+
+        // That it asks for interrupts as well is what the device was asked for already, but for the
+        // time that a driver takes buffers out, with the ring locked.
+        //
+        // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its use.
+        Some(unsafe { bindings::virtqueue_enable_cb_prepare(vq.as_ptr()) })
+    }
+
+    /// Waits until `condvar` is notified, with the ring unlocked meanwhile. Returns whether a
+    /// signal is pending.
+    #[must_use = "the wait may have ended because of a signal"]
+    pub fn wait_interruptible(&mut self, condvar: &CondVar) -> bool {
+        condvar.wait_interruptible(&mut self.0)
     }
 }
 
-impl<A: Buffer, B: Buffer, S> Ring<Either<A, B>, S> {
-    /// As [`Self::add`], for a buffer of the first kind.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Self::add`].
-    #[inline]
-    pub fn add_left(&mut self, buffer: A) -> Result<(), (A, Error)> {
-        let ptr = buffer.into_raw();
-
-        // SAFETY: A pointer of `A` without a mark is one of `Either<A, B>`.
-        unsafe { self.add_raw(ptr) }
-            // SAFETY: A buffer that was not added was not passed on, so that it is taken back once.
-            .map_err(|err| (unsafe { A::from_raw(ptr) }, err))
-    }
-
-    /// As [`Self::add`], for a buffer of the second kind.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Self::add`].
-    #[inline]
-    pub fn add_right(&mut self, buffer: B) -> Result<(), (B, Error)> {
-        let ptr = buffer.into_raw();
-
-        // SAFETY: A pointer of `B` with a mark is one of `Either<A, B>`.
-        unsafe { self.add_raw(Either::<A, B>::mark(ptr)) }
-            // SAFETY: A buffer that was not added was not passed on, so that it is taken back once.
-            .map_err(|err| (unsafe { B::from_raw(ptr) }, err))
-    }
+/// The number of descriptors that a virtqueue has.
+fn ring_size(vq: NonNull<bindings::virtqueue>) -> u32 {
+    // SAFETY: Callers have a virtqueue that is valid; the function only reads what never changes.
+    unsafe { bindings::virtqueue_get_vring_size(vq.as_ptr()) }
 }
 
 /// A notification of the device that may be due.
 ///
 /// # Invariants
 ///
-/// The virtqueue was found in a [`Ring`] within an RCU read-side critical section that lasts as
-/// long as `'rcu`. [`Running`] waits for such sections before it frees the virtqueues.
+/// The virtqueue was found in its ring within an RCU read-side critical section that lasts as long
+/// as `'rcu`. The one who deletes a virtqueue first takes it out of its ring, under the ring's
+/// lock, and then waits for all such sections: see [`Queues::disconnect`].
 #[must_use = "the device may not look for the buffers until it is told"]
 pub struct Kick<'rcu>(
     Option<NonNull<bindings::virtqueue>>,
@@ -337,14 +342,13 @@ impl Kick<'_> {
     #[inline]
     pub fn notify(self) {
         if let Some(vq) = self.0 {
-            // SAFETY: By the type invariant the virtqueue has not been freed.
+            // SAFETY: By the type invariant whoever deletes the virtqueue waits for the section in
+            // which this runs: `'rcu` has not ended, for `self` exists, and the section can't end
+            // while it is borrowed.
             unsafe { bindings::virtqueue_notify(vq.as_ptr()) };
         }
     }
 }
-
-/// The guard of a locked [`Ring`].
-pub type RingGuard<'a, B, S> = Guard<'a, Ring<B, S>, SpinLockIrqBackend>;
 
 /// A virtqueue with its lock.
 // The alignment keeps the locks of different queues in cache lines of their own.
@@ -359,7 +363,7 @@ impl<B: Buffer, S> Queue<B, S> {
     /// Locks the ring.
     #[inline]
     pub fn lock(&self) -> RingGuard<'_, B, S> {
-        self.ring.lock()
+        RingGuard(self.ring.lock())
     }
 }
 
@@ -370,27 +374,38 @@ type QueueVec<B, S> = KVec<Pin<KBox<Queue<B, S>>>>;
 ///
 /// # Invariants
 ///
-/// `vqs` are all virtqueues of `dev`, which is bound; each is valid.
+/// - `dev` is bound. The adapter takes this away by [`Queues::disconnect`] before it is not.
+/// - `vqs` are all virtqueues of `dev`; each is valid, and found in one ring of the same
+///   [`Queues`].
 struct Connected {
     dev: ARef<Device>,
     vqs: KVec<*mut bindings::virtqueue>,
+    /// The device was told to use buffers.
+    ready: bool,
 }
 
 // SAFETY: The virtqueues are used here only when nobody else does, from any thread.
 unsafe impl Send for Connected {}
+
+impl Connected {
+    fn dev(&self) -> &Device<device::Bound> {
+        // SAFETY: By the type invariant the device is bound as long as `self` exists.
+        unsafe { Device::from_raw(self.dev.as_raw()) }
+    }
+}
 
 /// All virtqueues of a device, and the device itself for as long as they work.
 #[pin_data]
 pub struct Queues<B: Buffer, S> {
     queues: QueueVec<B, S>,
     /// How many, from the first one on, have interrupts.
-    with_interrupt: usize,
+    with_interrupt: u16,
     #[pin]
     connected: Mutex<Option<Connected>>,
 }
 
 impl<B: Buffer, S: Default> Queues<B, S> {
-    /// Prepares queues, which hold no virtqueue before [`Running::start`]: first some with
+    /// Prepares queues, which hold no virtqueue before [`Start::start`]: first some with
     /// interrupts, then some that the driver polls.
     ///
     /// # Errors
@@ -399,7 +414,7 @@ impl<B: Buffer, S: Default> Queues<B, S> {
     pub fn new(with_interrupt: u16, polled: u16) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             queues: Self::empty(usize::from(with_interrupt) + usize::from(polled))?,
-            with_interrupt: with_interrupt.into(),
+            with_interrupt,
             connected <- new_mutex!(None, "virtqueues"),
         })
     }
@@ -440,41 +455,50 @@ impl<B: Buffer, S> Queues<B, S> {
     /// Calls `f` with the device, unless that is not set up. May sleep: the device stays set up
     /// meanwhile.
     pub fn with_device<R>(&self, f: impl FnOnce(&Device<device::Bound>) -> R) -> Option<R> {
+        // Locked while `f` runs: whoever unbinds the device takes the lock to disconnect it first.
         let connected = self.connected.lock();
-        let dev = &connected.as_ref()?.dev;
 
-        // SAFETY: By the type invariant of `Connected` the device is bound, and it stays so until
-        // the lock is free: `Running` takes it to disconnect.
-        Some(f(unsafe { Device::from_raw(dev.as_raw()) }))
+        Some(f(connected.as_ref()?.dev()))
     }
 
-    /// Resets the device and frees its virtqueues: `unused` gets what the device has not answered.
-    /// Until [`Running::resume`] nothing can be added to any [`Ring`], the answer is `ENODEV`, and
-    /// there is no device. Returns `false` if that was so before. May sleep.
+    /// Resets the device and deletes its virtqueues: `unused` gets what the device has not
+    /// answered. Until [`Running::resume`] nothing can be added to any ring, the answer is
+    /// `ENODEV`, and there is no device. Returns `false` if that was so before. May sleep.
     pub fn disconnect(&self, unused: impl Fn(B)) -> bool {
+        self.disconnect_if(|_| true, unused)
+    }
+
+    /// As [`Self::disconnect`], if `is_ours` says so of the device.
+    fn disconnect_if(
+        &self,
+        is_ours: impl FnOnce(&Device<device::Bound>) -> bool,
+        unused: impl Fn(B),
+    ) -> bool {
         // Locked to the end: the driver may be unbound as soon as nothing is connected.
         let mut slot = self.connected.lock();
-        let Some(connected) = slot.take() else {
+        let Some(connected) = slot.take_if(|connected| is_ours(connected.dev())) else {
             return false;
         };
-        // SAFETY: By the type invariant of `Connected` the device is bound.
-        let dev = unsafe { Device::<device::Bound>::from_raw(connected.dev.as_raw()) };
+        let dev = connected.dev();
 
+        // From here on nobody finds a virtqueue: what adds to one and takes from one does so under
+        // the lock of its ring.
         for queue in self.iter() {
-            queue.lock().vq = None;
+            queue.lock().0.vq = None;
         }
 
-        // Who found a virtqueue in its ring before may still be about to notify through it.
+        // Whoever found one in its ring before may still be about to notify through it.
         rcu::synchronize_rcu();
 
         // After this no callback runs, and the device leaves all buffers alone.
         dev.reset();
 
         for &vq in connected.vqs.iter() {
-            // SAFETY: By the type invariant of `Connected` `vq` is valid, and nobody else uses it.
+            // SAFETY: By the type invariant of `Connected` `vq` is valid; no ring has it any more,
+            // so that nobody else uses it.
             while let Some(ptr) = NonNull::new(unsafe { bindings::virtqueue_detach_unused_buf(vq) })
             {
-                // SAFETY: The pointer is one that `Ring::add()` stored; it is given only once.
+                // SAFETY: The pointer is one that `add_raw()` stored; it is given only once.
                 unused(unsafe { B::from_raw(ptr) });
             }
         }
@@ -491,15 +515,47 @@ impl<B: Buffer, S> Queues<B, S> {
     }
 }
 
-/// Who owns the virtqueues of a device and answers for them.
-pub trait Handler: Sized + Send + Sync + 'static {
+/// Declares that a type has the [`Queues`] of a device. Implemented by [`impl_has_queues!`].
+///
+/// [`impl_has_queues!`]: crate::impl_has_queues
+///
+/// # Safety
+///
+/// [`queues`](Self::queues) returns a field of `self`, always the same one.
+pub unsafe trait HasQueues<B: Buffer, S> {
+    /// The virtqueues.
+    fn queues(&self) -> &Queues<B, S>;
+}
+
+/// Implements [`HasQueues`] by naming the field.
+///
+/// The virtqueues of a device stay connected with the very [`Queues`] that they were connected
+/// with, so these may not be others the next time that they are asked for.
+#[macro_export]
+macro_rules! impl_has_queues {
+    (impl HasQueues<$buffer:ty, $state:ty> for $self:ty { self.$field:ident }) => {
+        // SAFETY: It is a field of `self`. A reference to what a field dereferences to is no
+        // pointer of this type without being asked for, so that this does not compile with such a
+        // field.
+        unsafe impl $crate::virtio::queue::HasQueues<$buffer, $state> for $self {
+            #[inline]
+            fn queues(&self) -> &$crate::virtio::queue::Queues<$buffer, $state> {
+                let Self { $field: queues, .. } = self;
+                let queues: *const $crate::virtio::queue::Queues<$buffer, $state> = queues;
+
+                // SAFETY: It is the pointer of a reference that lives as long as `self`.
+                unsafe { &*queues }
+            }
+        }
+    };
+}
+
+/// Whoever has the virtqueues of a device and answers for them.
+pub trait Handler: HasQueues<Self::Buffer, Self::State> + Sized + Send + Sync + 'static {
     /// What is handed to the device.
     type Buffer: Buffer;
     /// What the driver keeps under the lock of each queue.
     type State: Send;
-
-    /// The virtqueues.
-    fn queues(&self) -> &Queues<Self::Buffer, Self::State>;
 
     /// The device has used buffers of the queue of this index, which has interrupts. Called in
     /// interrupt context.

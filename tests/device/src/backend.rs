@@ -37,6 +37,8 @@ pub struct Backend {
     queues: u16,
     queue_size: u16,
     memory: Option<Memory>,
+    /// What the driver has made the ring of the first queue.
+    ring_size: u16,
     /// Requests that are not answered.
     held: Vec<(VringRwLock, Chain)>,
     /// How often the configuration was read.
@@ -52,6 +54,7 @@ impl Backend {
             queues: options.queues,
             queue_size: options.queue_size,
             memory: None,
+            ring_size: 0,
             held: Vec::new(),
             reads: AtomicU64::new(0),
         })
@@ -68,6 +71,14 @@ impl Backend {
             vring.signal_used_queue()?;
         }
         Ok(held.len())
+    }
+
+    /// The descriptors of the ring of the first queue, and how many of them are those of requests
+    /// that are held back.
+    pub fn ring(&self) -> (u16, usize) {
+        let held = self.held.iter().map(|(_, chain)| chain.clone().count());
+
+        (self.ring_size, held.sum())
     }
 
     /// Serves one request; whether that has used the ring.
@@ -262,6 +273,10 @@ impl VhostUserBackendMut for Backend {
         };
         let memory = memory.memory();
         let mut used = false;
+
+        if event == 0 {
+            self.ring_size = vring.get_ref().get_queue().size();
+        }
 
         loop {
             let next = vring

@@ -29,6 +29,10 @@ fn run(backend: &RwLock<Backend>, line: &str) -> Result<String, String> {
             let number = backend.device.requests.get(&kind).copied();
             return Ok(number.unwrap_or_default().to_string());
         }
+        "ring" => {
+            let (size, held) = backend.ring();
+            return Ok(format!("{size} {held}"));
+        }
         "release" => {
             let number = backend.release().map_err(|err| err.to_string())?;
             return Ok(number.to_string());

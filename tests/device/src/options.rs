@@ -63,6 +63,7 @@ fn help() {
          \x20     --granularity N      bytes; default: 4096\n\
          \n\
          Commands on standard input: misbehave NAME[:TIMES]; behave; release; count NAME;\n\
+         ring (descriptors of the first queue, and of these held back);\n\
          requests TYPE (executed so far); priority (of the last write); config OFFSET=HEX;\n\
          show (the configuration space).\n\
          \n\

@@ -33,6 +33,8 @@ pub enum Quirk {
     FlushUnknown,
     /// The serial number has no end.
     IdEndless,
+    /// The request for the serial number is not known.
+    IdUnsupported,
     /// The answer to SET_WCE means nothing.
     WceStatus,
     /// SET_WCE is answered with success, and nothing changes.
@@ -62,7 +64,7 @@ pub enum Quirk {
 }
 
 /// All of them, with the name and the explanation that users see.
-pub const ALL: [(Quirk, &str, &str); 26] = [
+pub const ALL: [(Quirk, &str, &str); 27] = [
     (
         Quirk::UsedIdRange,
         "used-id-range",
@@ -119,6 +121,11 @@ pub const ALL: [(Quirk, &str, &str); 26] = [
         Quirk::IdEndless,
         "id-endless",
         "GET_ID: 20 bytes without a NUL, in a larger buffer more",
+    ),
+    (
+        Quirk::IdUnsupported,
+        "id-unsupported",
+        "GET_ID is not known",
     ),
     (
         Quirk::WceStatus,

@@ -179,6 +179,7 @@ impl Device {
             blk::VIRTIO_BLK_T_FLUSH if self.quirks.take(Quirk::FlushFails) => Err(IOERR),
             blk::VIRTIO_BLK_T_FLUSH if self.quirks.take(Quirk::FlushUnknown) => Err(UNSUPP),
             blk::VIRTIO_BLK_T_FLUSH => done(self.disk.flush()),
+            blk::VIRTIO_BLK_T_GET_ID if self.quirks.take(Quirk::IdUnsupported) => Err(UNSUPP),
             blk::VIRTIO_BLK_T_GET_ID => Ok(self.id(room)),
             blk::VIRTIO_BLK_T_DISCARD if self.has(blk::VIRTIO_BLK_F_DISCARD) => {
                 self.clear(payload, 0)

@@ -70,6 +70,11 @@ class TestDevice:
         """How often it has done that wrong."""
         return int(self.tell(f"count {what}"))
 
+    def ring(self) -> tuple[int, int]:
+        """The descriptors of the first queue's ring, and how many are those of requests held back."""
+        size, held = self.tell("ring").split()
+        return int(size), int(held)
+
     def requests(self, kind: int) -> int:
         """How many requests of a type, VIRTIO_BLK_T_..., it has executed."""
         return int(self.tell(f"requests {kind}"))

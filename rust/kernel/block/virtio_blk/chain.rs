@@ -14,13 +14,14 @@
 //! rq.unmap();
 //! ```
 
-use super::queue::Buffer;
 use crate::{
     bindings,
     block::{
+        batch::Completed,
         mq::Operations,
         request::{Direction, Op, Request}, //
     },
+    virtio::queue::Buffer,
 };
 use core::{
     mem::offset_of,
@@ -189,6 +190,18 @@ where
     /// Replaces the status byte of a request that the device has answered.
     pub fn set_device_status(&mut self, status: u8) {
         self.data_mut().status = status;
+    }
+}
+
+impl<T, H> Completed<'_, T>
+where
+    T: Operations<RequestData = Chain<H>>,
+    H: AsBytes + Send + Default,
+{
+    /// As [`Request::unmap`].
+    #[inline]
+    pub fn unmap(mut self) {
+        self.request().unmap();
     }
 }
 

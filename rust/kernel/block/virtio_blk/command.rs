@@ -13,8 +13,8 @@
 //! let status = command.device_status();
 //! ```
 
-use super::{chain::NO_STATUS, queue::Buffer};
-use crate::bindings;
+use super::chain::NO_STATUS;
+use crate::{bindings, virtio::queue::Buffer};
 use core::ptr::NonNull;
 use kernel::{bindings::scatterlist, prelude::*, transmute::AsBytes};
 

@@ -5,8 +5,15 @@
 //! C headers: [`include/uapi/linux/virtio_blk.h`](srctree/include/uapi/linux/virtio_blk.h) and
 //! `include/uapi/linux/virtio_blk_wce.h`.
 
-use super::{config::Field, Endian};
-use crate::{bindings, block::request::Range};
+pub mod chain;
+pub mod command;
+pub mod submission;
+
+use super::request::Range;
+use crate::{
+    bindings,
+    virtio::{config::Field, Endian}, //
+};
 use core::mem::offset_of;
 use kernel::transmute::AsBytes;
 

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device is watched while somebody waits for all that it owes: when its disk is removed, and
+//! before it is reset.
+//!
+//! Such waits have no end of their own. A device that was pulled out, that somebody else has reset,
+//! or that has broken the rules of the ring answers nothing any more, so it is given up. One that
+//! is merely slow can't be told from one behind which there is nobody left, so it is given time: as
+//! long as it answers anything, it may take as long as it wants for all of it.
+
+use crate::disk::VirtioBlk;
+use kernel::{
+    new_condvar,
+    new_mutex,
+    prelude::*,
+    sync::{CondVar, CondVarTimeoutResult, Mutex},
+    time::msecs_to_jiffies, //
+};
+
+/// How often the device is looked at, in milliseconds.
+const INTERVAL: u32 = 1000;
+
+/// How long a device that owes something may answer nothing, in intervals. That is what the block
+/// layer gives a request unless the driver wants something else.
+const PATIENCE: u32 = 30;
+
+/// Whether somebody waits for the device.
+#[pin_data]
+pub(crate) struct Watch {
+    #[pin]
+    on: Mutex<bool>,
+    /// Woken when nobody waits any more.
+    #[pin]
+    over: CondVar,
+}
+
+impl Watch {
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            on <- new_mutex!(false, "Watch"),
+            over <- new_condvar!("Watch"),
+        })
+    }
+
+    pub(crate) fn begin(&self) {
+        *self.on.lock() = true;
+    }
+
+    pub(crate) fn end(&self) {
+        *self.on.lock() = false;
+        self.over.notify_all();
+    }
+
+    /// Looks at the device until nobody waits for it, or once if nobody does. Returns whether it is
+    /// to be given up.
+    pub(crate) fn run(&self, blk: &VirtioBlk) -> bool {
+        let mut patience = Patience::default();
+
+        loop {
+            if blk.is_dead() || patience.is_over(blk.debts()) {
+                return true;
+            }
+
+            let mut on = self.on.lock();
+            if *on {
+                // Nobody sends signals to the work item that this runs in.
+                match self
+                    .over
+                    .wait_interruptible_timeout(&mut on, msecs_to_jiffies(INTERVAL))
+                {
+                    CondVarTimeoutResult::Timeout => continue,
+                    CondVarTimeoutResult::Woken { .. } | CondVarTimeoutResult::Signal { .. } => (),
+                }
+            }
+            if !*on {
+                return false;
+            }
+        }
+    }
+}
+
+/// How long nothing has come from a device that owes something.
+#[derive(Default)]
+struct Patience {
+    debts: Option<u32>,
+    intervals: u32,
+}
+
+impl Patience {
+    /// Whether it is over, an interval after the last call: `debts` is a number that changes with
+    /// each answer, or `None` if the device owes nothing.
+    fn is_over(&mut self, debts: Option<u32>) -> bool {
+        if debts.is_none() || debts != self.debts {
+            self.debts = debts;
+            self.intervals = 0;
+            return false;
+        }
+        self.intervals += 1;
+
+        self.intervals >= PATIENCE
+    }
+}
+
+#[kunit_tests(virtio_blk_wce_watch)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_answers_has_all_the_time() {
+        let mut patience = Patience::default();
+
+        for answer in 0..10 * PATIENCE {
+            assert!(!patience.is_over(Some(answer / (PATIENCE - 1))));
+        }
+    }
+
+    #[test]
+    fn one_that_owes_nothing_too() {
+        let mut patience = Patience::default();
+
+        for _ in 0..10 * PATIENCE {
+            assert!(!patience.is_over(None));
+        }
+    }
+
+    #[test]
+    fn one_that_does_not_answer_is_given_up() {
+        let mut patience = Patience::default();
+
+        assert!((0..PATIENCE).all(|_| !patience.is_over(Some(7))));
+        assert!(patience.is_over(Some(7)));
+        // An answer in time makes a difference.
+        let mut patience = Patience::default();
+        assert!((0..PATIENCE).all(|_| !patience.is_over(Some(7))));
+        assert!((0..PATIENCE).all(|_| !patience.is_over(Some(8))));
+        assert!(patience.is_over(Some(8)));
+    }
+}

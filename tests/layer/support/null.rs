@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A driver of disks that take nothing, for examples that need one.
+
+use kernel::{prelude::*, ThisModule};
+use kernel_ext::block::{
+    batch::{Completed, Completions, RequestList},
+    mq::{Geometry, HwQueue, Operations, Rejected},
+    request::{Request, Status},
+    zoned::ZoneReport, //
+};
+
+/// The driver.
+pub struct Null;
+
+/// Its module.
+pub struct Module;
+
+impl kernel::ModuleMetadata for Module {
+    const NAME: &'static CStr = c"null";
+
+    // SAFETY: This is what a driver has that is built into the kernel.
+    const THIS_MODULE: ThisModule = unsafe { ThisModule::from_ptr(core::ptr::null_mut()) };
+}
+
+impl Operations for Null {
+    type Module = Module;
+    type RequestData = ();
+    type Data = ();
+
+    fn queue_rq(_: &(), _: HwQueue<'_>, rq: Request<Self>, _: bool) -> Result<(), Rejected<Self>> {
+        Err((rq, Status::NOTSUPP))
+    }
+
+    fn queue_rqs(_: &(), requests: RequestList<Self>) -> RequestList<Self> {
+        requests
+    }
+
+    fn commit_rqs(_: &(), _: HwQueue<'_>) {}
+
+    fn poll(_: &(), _: HwQueue<'_>, _: &mut Completions<'_, Self>) -> usize {
+        0
+    }
+
+    fn complete(rq: Request<Self>) {
+        rq.end(Status::OK);
+    }
+
+    fn release(_: Completed<'_, Self>) {}
+
+    fn geometry(_: &(), _: u64) -> Result<Geometry> {
+        Err(ENOTTY)
+    }
+
+    fn report_zones(_: &(), _: u64, _: &mut ZoneReport<'_>) -> Result {
+        Err(EOPNOTSUPP)
+    }
+}
