@@ -50,6 +50,10 @@ bench: ## speed beside the kernel's own driver and a QEMU without the series
 measure: ## the same, and size, memory, and what a thousand cycles leave behind
 	@$S/measure.sh
 
+.PHONY: mutants
+mutants: ## the driver, broken on purpose: each time a test has to notice
+	@$S/mutants.sh
+
 .PHONY: lint
 lint: ## formatting, clippy, both checkpatch, shell, Python, spelling
 	@$S/lint.sh

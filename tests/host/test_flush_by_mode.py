@@ -115,6 +115,16 @@ def test_a_flush_that_fails(machine, quirk):
     assert executed(device, vm, DSYNC) == (1, 1)
 
 
+def test_a_write_that_fails(machine):
+    """A write that the device did not do is not flushed, and fails."""
+    vm, device = machine("write back")
+    device.misbehave("status-unknown:1")
+    before = device.requests(FLUSH)
+    assert vm.guest(DSYNC) == "EIO"
+    assert device.count("status-unknown") == 1
+    assert device.requests(FLUSH) == before
+
+
 def test_given_up_between_write_and_flush(machine):
     """The device breaks its ring while a write waits for its flush, and others for the next one."""
     vm, device = machine("write back")
