@@ -198,8 +198,6 @@ impl Machine {
     /// The configuration space has changed, and the device shows this mode.
     pub(crate) fn shows(&mut self, mode: Mode) {
         match mode {
-            // Whichever of the two the device took up first, its answer tells what is in force.
-            Mode::WriteThrough if self.asked() == Some(Mode::WriteBack) => (),
             Mode::WriteThrough => {
                 // Not by a reset, from which a device may come back like that without having
                 // flushed.
