@@ -2,12 +2,32 @@
 
 //! Disks.
 //!
-//! ```ignore
+//! ```
+//! # use kernel::{device, sync::Arc};
+//! # use kernel_ext::block::{
+//! #     attribute::Group,
+//! #     disk::Disk,
+//! #     limits::Limits,
+//! #     mq::{Operations, TagSet},
+//! #     number::Numbers,
+//! # };
+//! # fn example<T: Operations>(
+//! #     tags: Arc<TagSet<T>>,
+//! #     limits: Limits,
+//! #     numbers: Numbers,
+//! #     data: Arc<T::Data>,
+//! #     sectors: u64,
+//! #     parent: &device::Device<device::Bound>,
+//! #     attributes: &'static Group<T::Data>,
+//! # ) -> Result {
 //! let disk = Arc::new(Disk::new(tags, limits, c"vda", numbers, data)?, GFP_KERNEL)?;
+//!
 //! disk.set_capacity(sectors);
-//! disk.add(dev.as_ref(), &ATTRIBUTES)?;
-//! // It has users now. They may be told of other limits at any time:
-//! disk.update_limits(|limits| limits.set_write_cache(true))?;
+//! disk.add(parent, attributes)?;
+//! // It has users now, until:
+//! disk.remove();
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! C header: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
