@@ -42,7 +42,7 @@ use super::{
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
-    device,
+    device, devres,
     error::{from_err_ptr, from_result, to_result},
     module::this_module,
     prelude::*,
@@ -226,15 +226,21 @@ impl<T: Operations> Disk<T> {
 
     /// Adds the disk to the system, with the attributes of `group`: I/O begins.
     ///
+    /// A disk that is still there when the driver of `parent` has been unbound is removed then.
+    ///
     /// # Errors
     ///
-    /// Those of the C function, `EEXIST` for a name in use among them. A disk can be added once,
-    /// and not after [`Self::remove`]: `EBUSY`.
+    /// Those of the C function, `EEXIST` for a name in use among them; `ENOMEM`. A disk can be
+    /// added once, and not after [`Self::remove`]: `EBUSY`.
     pub fn add(
-        &self,
+        self: &Arc<Self>,
         parent: &device::Device<device::Bound>,
         group: &'static Group<T::Data>,
     ) -> Result {
+        // The callbacks and attributes of a disk are those of the driver's module, which can be
+        // unloaded when no device is bound to it any more, whether or not the disk was leaked.
+        devres::register(parent, Registration(self.clone()), GFP_KERNEL)?;
+
         // Held until the disk is added: whoever removes it meanwhile has to wait.
         let mut visibility = self.visibility.lock();
         if *visibility != Visibility::New {
@@ -424,6 +430,15 @@ impl<T: Operations> Disk<T> {
         // SAFETY: By the type invariant the private data is a reference of the disk's own. The
         // block layer calls this once, for a disk that was added, when nobody uses it any more.
         drop(unsafe { Arc::from_raw((*disk).private_data.cast::<T::Data>()) });
+    }
+}
+
+/// Removes a disk when it is dropped.
+struct Registration<T: Operations>(Arc<Disk<T>>);
+
+impl<T: Operations> Drop for Registration<T> {
+    fn drop(&mut self) {
+        self.0.remove();
     }
 }
 
