@@ -2,10 +2,23 @@
 
 //! Requests that are passed on, or ended, several at a time.
 //!
-//! ```ignore
+//! ```
+//! # use kernel_ext::block::{batch::RequestList, mq::Operations, request::Request};
+//! # fn sort<T: Operations>(
+//! #     mut requests: RequestList<T>,
+//! #     fits: impl Fn(&Request<T>) -> bool,
+//! # ) -> (RequestList<T>, RequestList<T>) {
+//! let (mut ready, mut refused) = (RequestList::default(), RequestList::default());
+//!
 //! while let Some(rq) = requests.pop() {
-//!     if fits(&rq) { ready.push(rq) } else { refused.push(rq) }
+//!     if fits(&rq) {
+//!         ready.push(rq);
+//!     } else {
+//!         refused.push(rq);
+//!     }
 //! }
+//! # (ready, refused)
+//! # }
 //! ```
 //!
 //! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)

@@ -10,22 +10,44 @@
 //! [`Handler`]. The adapter of the bus owns what connects them with the device: the driver gets a
 //! [`Start`], which it can use once, and from that a reference to a [`Running`].
 //!
-//! ```ignore
+//! ```
+//! # use kernel::sync::rcu;
+//! # use kernel_ext::virtio::queue::{Buffer, Queue};
+//! # fn send<B: Buffer, S>(queue: &Queue<B, S>, buffer: B) -> Result<(), (B, Error)> {
 //! let rcu = rcu::read_lock();
 //! let mut ring = queue.lock();
-//! ring.add_left(request).map_err(|(request, err)| refuse(request, err))?;
+//!
+//! ring.add(buffer)?;
 //! let kick = ring.prepare_kick(&rcu);
 //! drop(ring);
 //! kick.notify();
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! and in [`Handler::used`], which an interrupt calls:
 //!
-//! ```ignore
+//! ```
+//! # use kernel_ext::{
+//! #     block::{
+//! #         mq::Operations,
+//! #         virtio_blk::{chain::Chain, submission::Submission, Header},
+//! #     },
+//! #     virtio::queue::Queue,
+//! # };
+//! # fn used<T>(queue: &Queue<Submission<T, Header, u32>, ()>)
+//! # where
+//! #     T: Operations<RequestData = Chain<Header>>,
+//! # {
 //! let mut ring = queue.lock();
-//! while let Some(Either::Left(request)) = ring.pop() {
-//!     request.complete();
+//!
+//! while let Some(buffer) = ring.pop() {
+//!     match buffer {
+//!         Submission::Request(rq) => rq.complete(),
+//!         Submission::Command(command) => pr_info!("command {} is done\n", command.context),
+//!     }
 //! }
+//! # }
 //! ```
 //!
 //! C header: [`include/linux/virtio.h`](srctree/include/linux/virtio.h)

@@ -7,11 +7,25 @@
 //! virtio specification. It lies in the private area of the request, so that nothing is allocated
 //! for a request of few segments.
 //!
-//! ```ignore
+//! ```
+//! # use kernel_ext::{
+//! #     block::{
+//! #         mq::Operations,
+//! #         request::Request,
+//! #         virtio_blk::{chain::Chain, request, Header},
+//! #     },
+//! #     virtio::Endian,
+//! # };
+//! # fn example<T>(rq: &mut Request<T>, endian: Endian) -> Result<u8>
+//! # where
+//! #     T: Operations<RequestData = Chain<Header>>,
+//! # {
 //! rq.map(Header::new(endian, request::OUT, rq.ioprio(), rq.sector()))?;
 //! // … the device has answered:
 //! let status = rq.device_status();
 //! rq.unmap();
+//! # Ok(status)
+//! # }
 //! ```
 
 use crate::{
