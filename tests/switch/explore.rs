@@ -456,6 +456,9 @@ impl World {
             assert_ne!(write, Write::Ended(false), "acknowledged and lost");
         }
         self.check_end_of_work();
+        if self.device.asked().is_some() {
+            assert!(self.machine.is_asked(), "an answer will not be waited for");
+        }
 
         // At the end nobody waits, and what is freed is not used.
         if self.closed {

@@ -145,12 +145,9 @@ impl Machine {
         self.before.is_some_and(|before| before != self.mode)
     }
 
-    /// The mode that the device has been asked for, as long as its answer is awaited.
-    pub(crate) fn asked(&self) -> Option<Mode> {
-        match self.phase {
-            Phase::Asked(mode, _) => Some(mode),
-            _ => None,
-        }
+    /// Whether the device has been asked for a mode, and its answer is awaited.
+    pub(crate) fn is_asked(&self) -> bool {
+        matches!(self.phase, Phase::Asked(..))
     }
 
     /// Whether the device is asked for a user, whose wish overrules all others.
