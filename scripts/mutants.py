@@ -27,6 +27,8 @@ class Mutant:
     old: str
     new: str
     tests: str
+    # Not wrong but unlucky: the tests have to pass.
+    passes: bool = False
 
     def apply(self) -> None:
         """Change the file in the copy; the old text has to be there just once."""
@@ -100,7 +102,9 @@ def main(wanted: list[str]) -> int:
         begin = time.monotonic()
         result = mutant.run()
         tried += 1
-        noticed += result == "noticed"
+        noticed += result == ("NOT NOTICED" if mutant.passes else "noticed")
+        if mutant.passes and result == "NOT NOTICED":
+            result = "passes"
         print(f"{mutant.name:40} {result:16} {time.monotonic() - begin:4.0f} s  {mutant.tests}", flush=True)
     shutil.rmtree(TREE, ignore_errors=True)
     print(f"logs: {OUT}\n{noticed} passed, {tried - noticed} failed")
