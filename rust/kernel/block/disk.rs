@@ -42,7 +42,8 @@ use super::{
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
-    device, devres,
+    device,
+    devres,
     error::{from_err_ptr, from_result, to_result},
     module::this_module,
     prelude::*,
@@ -53,7 +54,7 @@ use kernel::{
         Arc,
         ArcBorrow,
         Mutex, //
-    },
+    }, //
 };
 
 /// Bit of `gendisk::state`: the disk was added at some time.
