@@ -71,5 +71,5 @@ make_initramfs()
 
 inputs=("$0" "${tools[@]}" "${binaries[@]}" "${module_files[@]}" "${libraries[@]}")
 part initramfs "$(key "$folder" "$(sha256sum "${inputs[@]}" | cut -d' ' -f1)")" make_initramfs
-prune initramfs 3
+prune initramfs 8
 echo "$PART/initramfs.cpio"

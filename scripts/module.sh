@@ -65,5 +65,5 @@ if [ -n "$objects" ]; then
 fi
 
 part module "$(key "$kdir" "$(digest "${sources[@]}")" "$(stat -c %Y "$kdir/rust/libkernel.rmeta")")" make_module
-prune module 8
+prune module 20
 echo "$PART/virtio_blk_wce.ko"

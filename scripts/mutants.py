@@ -2,6 +2,7 @@
 """Mutants of the driver: each is built, and has to be noticed by a test."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def tested(log: Path, module: str, tests: str) -> str:
     log.with_suffix("").mkdir(exist_ok=True)
     with log.open("a") as file:
         status = subprocess.run(
-            [sys.executable, "-m", "pytest", "-c", "tests/pytest.ini", "-n", "0", "-x", "-q", *tests.split()],
+            [sys.executable, "-m", "pytest", "-c", "tests/pytest.ini", "-n", "0", "-x", "-q", *shlex.split(tests)],
             cwd=SRC, env=environ, stdout=file, stderr=file).returncode
     return {0: "NOT NOTICED", 1: "noticed"}.get(status, f"pytest ended with {status}")
 
