@@ -11,7 +11,7 @@ import time
 import pytest
 
 from test_flushes import flushes_of
-from test_switch import expect, guest_view, set_mode
+from test_switch import expect, guest_view, has_set_wce, set_mode
 from vbw.machine import Config, Disk, file_node, flush_fails_node, raw_node
 
 MODES = ("write through", "write back")
