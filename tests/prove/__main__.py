@@ -12,7 +12,7 @@ from pathlib import Path
 from vbw import env as vbw_env
 from vbw.env import Env
 
-from . import raw  # noqa: F401 - they put trials into the list
+from . import files, raw  # noqa: F401 - they put trials into the list
 from .trials import PROFILES, TRIALS, Result, run, seed_of
 
 

@@ -20,7 +20,7 @@ from vbw.env import Env
 from vbw.machine import Config, Disk, raw_node
 from vbw.vm import OURS, VM
 
-from . import nbd
+from . import fuse, nbd
 from .judge import Judge
 from .storage import Storage
 
@@ -61,7 +61,7 @@ class Bench:
         self._storages: list[Storage] = []
         self.storage: Storage
         self.judge: Judge
-        self.server: nbd.Server
+        self.files: fuse.FileSystem
 
     # The loop in which storage and judge live
 
@@ -78,19 +78,33 @@ class Bench:
         """A path that is short enough for a socket."""
         return Path(self._sockets.name) / name
 
+    def _judge(self, size: int, content: Path | None, in_place: bool) -> None:
+        self.storage = Storage(self.folder / "storage", size, content)
+        self._storages.append(self.storage)
+        self.judge = Judge(self.storage, in_place)
+        self._await(self.judge.start(self.socket("ack")))
+        self._stops.append(self.judge.stop)
+
     def serve(self, size: int = 64 * MIB, content: Path | None = None, in_place: bool = True,
               **options: Any) -> dict[str, Any]:
         """Make the storage and its judge; returns the block node of its NBD export."""
-        self.storage = Storage(self.folder / "storage", size, content)
-        self._storages.append(self.storage)
-        self.server = nbd.Server(self.storage, self.random.getrandbits(32), **options)
-        self.judge = Judge(self.storage, in_place)
+        self._judge(size, content, in_place)
+        server = nbd.Server(self.storage, self.random.getrandbits(32), **options)
         path = self.socket("nbd")
-        self._await(self.server.start(path))
-        self._stops.append(self.server.stop)
-        self._await(self.judge.start(self.socket("ack")))
-        self._stops.append(self.judge.stop)
+        self._await(server.start(path))
+        self._stops.append(server.stop)
         return {"driver": "nbd", "server": {"type": "unix", "path": str(path)}, "export": "disk"}
+
+    def mount(self, size: int = 64 * MIB, content: Path | None = None, in_place: bool = True,
+              aio: str = "threads", direct: bool = False, **options: Any) -> dict[str, Any]:
+        """Make the storage and its judge; returns the block node of it as a file."""
+        self._judge(size, content, in_place)
+        self.files = fuse.FileSystem(self.socket("mnt"), self.random.getrandbits(32), **options)
+        path = self.files.add("disk", self.storage)
+        self._await(self.files.start())
+        self._stops.append(self.files.stop)
+        return {"driver": "file", "filename": str(path), "aio": aio,
+                "cache": {"direct": direct or aio == "native"}}
 
     # The guest
 

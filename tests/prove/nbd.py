@@ -55,8 +55,6 @@ class Server:
         self.delays = delays
         self.fua = fua
         self.structured = structured
-        # Whatever is in flight is served meanwhile: asked before each write, what it returns fails it.
-        self.fault = lambda request: 0
         self._random = random.Random(seed)
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -170,13 +168,8 @@ class _Client:
         return True
 
     def _complete(self, cookie: int, request: Request) -> None:
-        error = self._server.fault(request)
-        if error:
-            self._storage.fail(request)
-            self._reply(cookie, error)
-        else:
-            content = self._storage.complete(request)
-            self._reply(cookie, 0, content, request.offset)
+        content = self._storage.complete(request)
+        self._reply(cookie, errno.EIO if request.failed else 0, content, request.offset)
 
     def _reply(self, cookie: int, error: int, content: bytes | None = None, offset: int = 0) -> None:
         if not self._structured:

@@ -35,6 +35,8 @@ class Request:
     arrived: int
     data: bytes | None = None
     completed: int = 0
+    # For a write that was to be durable, and for a flush: how many writes could not be made that.
+    failed: int = 0
 
 
 @dataclass
@@ -66,6 +68,8 @@ class Storage:
                 file.truncate(size)
         self.current, self.durable = (_map(path) for path in self._paths.values())
         self.counts = Counts()
+        # A part of the disk on which nothing can be made durable: its first and last byte.
+        self.defect: tuple[int, int] | None = None
         self._events: deque[tuple[int, str, str, int, int, int]] = deque(maxlen=10000)
         # By block of a record: the highest sequence number that has been durable, wherever.
         self.found: dict[int, int] | None = None
@@ -105,13 +109,13 @@ class Storage:
             self._flying.discard(request)
             self._apply(self.current, request)
             if request.fua:
-                self._harden(request)
+                request.failed += not self._harden(request)
             else:
                 self._volatile.append(request)
         elif request.kind == "flush":
             # In the order of completion, as they are queued.
             while self._volatile and self._volatile[0].completed < request.arrived:
-                self._harden(self._volatile.popleft())
+                request.failed += not self._harden(self._volatile.popleft())
         return None
 
     def fail(self, request: Request) -> None:
@@ -131,8 +135,10 @@ class Storage:
         data = bytes(end - start) if request.data is None else request.data[start:end]
         image[request.offset + start:request.offset + end] = data
 
-    def _harden(self, request: Request) -> None:
-        """Make a write durable, but for what a later one has made durable already."""
+    def _harden(self, request: Request) -> bool:
+        """Make a write durable, but for what a later one has made durable already; says whether it could."""
+        if self.defect and request.offset <= self.defect[1] and request.offset + request.length > self.defect[0]:
+            return False
         first = request.offset // SECTOR
         last = first + request.length // SECTOR
         since = self._durable_since
@@ -150,6 +156,7 @@ class Storage:
                 record = records.head(request.data[at:at + 40])
                 if record and self.found.get(record[0], 0) < record[1]:
                     self.found[record[0]] = record[1]
+        return True
 
     # Answers
 
