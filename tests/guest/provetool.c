@@ -46,6 +46,8 @@ static const char usage[] =
 "              switch       by the next switch to write through\n"
 "         KEY: path, first and blocks (numbers of the records), at (the block where they begin),\n"
 "              size (bytes of a write), depth (writes in flight), buffered=1\n"
+"       provetool relay ack=PORT run=N block=N\n"
+"         each line of standard input ends in a sequence number, of block N, that is durable\n"
 "       provetool find FILE\n"
 "         the records in FILE: a line \"BLOCK SEQUENCE\" each, \"torn BLOCK\" for one in pieces\n";
 
@@ -64,7 +66,7 @@ struct acknowledgement {
 #define ACK_MAGIC	0x4b434155u
 
 enum how { FSYNC, FDATASYNC, DSYNC, RWF, AIO, AIO_RWF, AIO_FSYNC, URING, URING_RWF, URING_FSYNC,
-	   PLAIN, SWITCH, HOWS };
+	   PLAIN, SWITCH, HOWS, ROW = HOWS };
 
 static const char * const how_names[HOWS] = { "fsync", "fdatasync", "dsync", "rwf", "aio", "aio-rwf",
 	"aio-fsync", "uring", "uring-rwf", "uring-fsync", "plain", "switch" };
@@ -585,6 +587,40 @@ static int load(int argc, char **argv)
 	return 0;
 }
 
+/* For an application that can say no more than which of its rows it has committed. */
+static int relay(int argc, char **argv)
+{
+	struct writer writer = { .how = ROW, .size = BLOCK };
+	struct slot slot = { 0 };
+	char line[256];
+
+	for (int arg = 2; arg < argc; arg++) {
+		char *value = argv[arg], *key = strsep(&value, "=");
+
+		if (value && !strcmp(key, "ack"))
+			ack_fd = open(value, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+		else if (value && !strcmp(key, "run"))
+			run_number = number(value);
+		else if (value && !strcmp(key, "block"))
+			slot.block = number(value);
+	}
+	if (ack_fd < 0)
+		die("the host's port");
+	while (fgets(line, sizeof(line), stdin)) {
+		char *digits = line + strcspn(line, "\n");
+
+		*digits = '\0';
+		while (digits > line && digits[-1] >= '0' && digits[-1] <= '9')
+			digits--;
+		if (!*digits)
+			continue;
+		slot.sequence = (uint64_t)run_number << 40 | strtoul(digits, NULL, 10);
+		acknowledge(&writer, &slot);
+	}
+	printf("acked=%lu failed=0 switches=0 refused=0\n", writer.acked);
+	return 0;
+}
+
 static int find(const char *path)
 {
 	static char data[BLOCK];
@@ -620,6 +656,8 @@ int main(int argc, char **argv)
 
 	if (!strcmp(what, "load"))
 		return load(argc, argv);
+	if (!strcmp(what, "relay") && argc == 5)
+		return relay(argc, argv);
 	if (!strcmp(what, "find") && argc == 3)
 		return find(argv[2]);
 	fputs(usage, what[0] == '-' ? stdout : stderr);

@@ -4,6 +4,7 @@
 import argparse
 import dataclasses
 import fnmatch
+import importlib
 import os
 import random
 import sys
@@ -12,8 +13,11 @@ from pathlib import Path
 from vbw import env as vbw_env
 from vbw.env import Env
 
-from . import files, raw  # noqa: F401 - they put trials into the list
 from .trials import PROFILES, TRIALS, Result, run, seed_of
+
+# Each of these puts trials into the list.
+for _name in ("raw", "files", "formats", "systems", "journeys", "controls"):
+    importlib.import_module(f"prove.{_name}")
 
 
 def parse() -> argparse.Namespace:
@@ -39,18 +43,16 @@ def load_env() -> Env:
     return env
 
 
-def show(result: Result) -> None:
+def text_of(result: Result) -> str:
     """One line for a result, and more if it is not what it should be."""
     notes = ", ".join(f"{value} {name}" for name, value in result.notes.items() if name != "sent" and value)
     verdict = "ok" if result.good else "BROKEN" if result.broken else "BLIND" if result.trial.control else "LOST"
-    print(f"{verdict:6} {result.trial.name:24} {result.acknowledged:8} acknowledged {result.lost:6} lost"
-          f"  {result.seconds:4.0f} s  seed {result.seed}  {notes}", flush=True)
-    if result.broken:
-        print("    " + result.broken.replace("\n", "\n    "))
+    text = (f"{verdict:6} {result.trial.name:20} {result.acknowledged:8} acknowledged {result.lost:6} lost"
+            f"  {result.seconds:4.0f} s  seed {result.seed}  {notes}")
+    more = [result.broken] if result.broken else []
     if result.lost and not result.trial.control:
-        for example in result.examples:
-            print(f"    {example}")
-    sys.stdout.flush()
+        more += result.examples
+    return "\n    ".join([text, *"\n".join(more).splitlines()])
 
 
 def main() -> int:
@@ -78,7 +80,7 @@ def main() -> int:
     for turn in range(turns):
         for entry in chosen:
             result = run(env, entry, seed_of(master, entry.name, turn), seconds)
-            show(result)
+            print(text_of(result), flush=True)
             bad += not result.good
             acknowledged += result.acknowledged
             if entry.control:

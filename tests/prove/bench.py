@@ -78,27 +78,27 @@ class Bench:
         """A path that is short enough for a socket."""
         return Path(self._sockets.name) / name
 
-    def _judge(self, size: int, content: Path | None, in_place: bool) -> None:
+    def _judge(self, size: int, content: Path | None, where: str) -> None:
         self.storage = Storage(self.folder / "storage", size, content)
         self._storages.append(self.storage)
-        self.judge = Judge(self.storage, in_place)
+        self.judge = Judge(self.storage, where)
         self._await(self.judge.start(self.socket("ack")))
         self._stops.append(self.judge.stop)
 
-    def serve(self, size: int = 64 * MIB, content: Path | None = None, in_place: bool = True,
+    def serve(self, size: int = 64 * MIB, content: Path | None = None, where: str = "in place",
               **options: Any) -> dict[str, Any]:
         """Make the storage and its judge; returns the block node of its NBD export."""
-        self._judge(size, content, in_place)
+        self._judge(size, content, where)
         server = nbd.Server(self.storage, self.random.getrandbits(32), **options)
         path = self.socket("nbd")
         self._await(server.start(path))
         self._stops.append(server.stop)
         return {"driver": "nbd", "server": {"type": "unix", "path": str(path)}, "export": "disk"}
 
-    def mount(self, size: int = 64 * MIB, content: Path | None = None, in_place: bool = True,
+    def mount(self, size: int = 64 * MIB, content: Path | None = None, where: str = "in place",
               aio: str = "threads", direct: bool = False, **options: Any) -> dict[str, Any]:
         """Make the storage and its judge; returns the block node of it as a file."""
-        self._judge(size, content, in_place)
+        self._judge(size, content, where)
         self.files = fuse.FileSystem(self.socket("mnt"), self.random.getrandbits(32), **options)
         path = self.files.add("disk", self.storage)
         self._await(self.files.start())
@@ -107,6 +107,11 @@ class Bench:
                 "cache": {"direct": direct or aio == "native"}}
 
     # The guest
+
+    def ack_port(self) -> list[str]:
+        """QEMU's arguments for the port by which the guest acknowledges."""
+        return ["-chardev", f"socket,id=ack,path={self.socket('ack')}",
+                "-device", json.dumps({"driver": "virtserialport", "chardev": "ack", "name": PORT_NAME})]
 
     def boot(self, node: dict[str, Any], driver: str = OURS, params: str = "", stock: bool = False,
              format_node: Callable[[dict[str, Any]], dict[str, Any]] = raw_node,
@@ -118,9 +123,7 @@ class Bench:
             props.setdefault("set-wce", True)
         else:
             props.pop("set-wce", None)
-        extra = config.pop("extra", []) + [
-            "-chardev", f"socket,id=ack,path={self.socket('ack')}",
-            "-device", json.dumps({"driver": "virtserialport", "chardev": "ack", "name": PORT_NAME})]
+        extra = config.pop("extra", []) + self.ack_port()
         machine = Config(disks=[Disk(format_node(node), props=props)], stock_qemu=stock, extra=extra,
                          deadline=300 + 10 * self.seconds, tolerated=self.tolerated, **config)
         vm = VM(self.env, machine, self.folder / f"vm{len(self.vms)}")
@@ -164,6 +167,16 @@ class Bench:
         while meanwhile and job.running():
             meanwhile()
         self.end_load(job, (seconds or self.seconds) + 120, may_fail)
+
+    def cut(self, path: Path) -> dict[int, int]:
+        """Cut the power: what is left goes to a file. Returns what was acknowledged by then."""
+        lucky = self.random if self.random.random() < 0.7 else None
+
+        def cut() -> dict[int, int]:
+            self.storage.snapshot(path, lucky)
+            return dict(self.judge.acked)
+        self.note("cuts", 1)
+        return self.call(cut)
 
     def note(self, name: str, value: int) -> None:
         """Add to a number that is shown with the result."""

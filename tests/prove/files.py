@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Trials on the raw disk, on a file with a page cache that can be lost."""
 
-from vbw.vm import OURS
+from vbw.vm import OURS, STOCK
 
 from .bench import Bench
 from .raw import CACHE_TYPE, RULES, everybody, set_mode, writer
@@ -59,3 +59,14 @@ def _defect(name: str, way: dict, quick: bool, red: str = "") -> None:
 for _name, _way in WAYS.items():
     _defect(_name, _way, False, "one write takes the error of another" if "direct" not in _name and
             _name != "native" else "")
+
+
+@trial("L8", red="a device whose image cannot be opened again stays in write back, and the driver is not told")
+def l8(bench: Bench) -> None:
+    """The C driver, set-wce=off, an image that QEMU may not open any more; plain writes in write through."""
+    node = bench.mount()
+    bench.files.images["disk"].mode = 0o400
+    vm = bench.boot(node, STOCK, props={"set-wce": False},
+                    extra=["-run-with", "user=65534:65534"])
+    set_mode(vm, "write through")
+    bench.load(vm, "steady=through", writer("plain"))

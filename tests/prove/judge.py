@@ -16,12 +16,13 @@ EXAMPLES = 2
 class Judge:
     """Takes the guest's acknowledgements, on a unix socket that QEMU connects to.
 
-    With in_place, block N of the records is block N of the storage; else a record may be anywhere on it.
+    where is "in place" if block N of the records is block N of the storage, "anywhere" if a record may be
+    anywhere on it, and "in cuts" if what is on the storage cannot be read before a cut is looked at.
     """
 
-    def __init__(self, storage: Storage, in_place: bool = True) -> None:
+    def __init__(self, storage: Storage, where: str = "in place") -> None:
         self.storage = storage
-        self.in_place = in_place
+        self.where = where
         self.acknowledged = 0
         self.lost = 0
         self.rules: Counter[str] = Counter()
@@ -30,9 +31,7 @@ class Judge:
         self.problems: list[str] = []
         # The highest sequence number acknowledged, by block.
         self.acked: dict[int, int] = {}
-        # What else is to happen for each acknowledgement, with whether it was lost.
-        self.hooks: list = []
-        if not in_place:
+        if where == "anywhere":
             storage.found = {}
         self._server: asyncio.Server | None = None
 
@@ -64,31 +63,32 @@ class Judge:
         for block in range(ack.block, ack.block + ack.blocks):
             if self.acked.get(block, 0) < ack.sequence:
                 self.acked[block] = ack.sequence
-            if missing is None and self._durable(block) < ack.sequence:
+            if missing is None and ack.rule != records.ROW and not self._is_durable(block, ack.sequence):
                 missing = block
         if missing is not None:
             self._lose(ack, missing)
-        for hook in self.hooks:
-            hook(ack, missing is not None)
+
+    def _is_durable(self, block: int, sequence: int) -> bool:
+        return self.where == "in cuts" or self._durable(block) >= sequence
 
     def _durable(self, block: int) -> int:
-        if self.in_place:
-            return records.oldest(self.storage.durable_block(block), block)
-        assert self.storage.found is not None
-        return self.storage.found.get(block, 0)
+        if self.storage.found is not None:
+            return self.storage.found.get(block, 0)
+        return records.oldest(self.storage.durable_block(block), block)
 
     def _lose(self, ack: Ack, block: int) -> None:
         self.lost += 1
         self.lost_by_rule[ack.rule] += 1
         if len(self.examples) < EXAMPLES:
-            story = self.storage.story_of(block) if self.in_place else []
+            story = self.storage.story_of(block) if self.where == "in place" else []
             self.examples.append(
                 f"{ack.rule}: block {block} of {ack.blocks} at {ack.block}, sequence "
                 f"{ack.sequence & (1 << 40) - 1}; durable is {self._durable(block) & (1 << 40) - 1}"
                 + "".join(f"\n      {line}" for line in story))
 
-    def missing_from(self, content: bytes, acked: dict[int, int]) -> list[int]:
-        """The acknowledged blocks whose record an image of the disk does not have."""
-        size = records.BLOCK
-        return [block for block, sequence in acked.items()
-                if records.oldest(content[block * size:(block + 1) * size], block) < sequence]
+    def lose_in_cut(self, what: str) -> None:
+        """Something that was acknowledged is not in what a cut left, or that is not whole."""
+        self.lost += 1
+        self.lost_by_rule["cut"] += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(f"cut: {what}")

@@ -118,7 +118,8 @@ class _Client:
     async def _negotiate(self, no_zeroes: bool) -> bool:
         while True:
             magic, option, length = struct.unpack(">QII", await self._reader.readexactly(16))
-            data = await self._reader.readexactly(length)
+            # What an option says more is the name of an export, and there is one.
+            await self._reader.readexactly(length)
             if magic != _OPTION_MAGIC:
                 return False
             if option == _OPT_EXPORT_NAME:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Trials on the raw disk, served by NBD."""
 
-from vbw.vm import OURS, STOCK, VM
+from vbw.vm import STOCK, VM
 
-from . import guestfiles, movers
+from . import cuts, guestfiles, movers
 from .bench import MIB, BadSetUp, Bench
 from .nbd import Delays
 from .trials import trial
@@ -48,10 +48,11 @@ def stock_pair(bench: Bench) -> None:
 
 @trial("switches", quick=True)
 def switches(bench: Bench) -> None:
-    """Every rule at once, small writes, the guest switches as fast as it can."""
+    """Every rule at once, small writes, the guest switches as fast as it can; cuts."""
     vm = bench.boot(bench.serve())
-    bench.load(vm, CACHE_TYPE, "toggle=2000", *everybody())
+    bench.load(vm, CACHE_TYPE, "toggle=2000", *everybody(), meanwhile=cuts.of_raw_disk(bench))
     bench.at_least("switches", bench.notes["switches"], 20)
+    bench.at_least("cuts", bench.notes["cuts"], 5)
 
 
 @trial("write-back", quick=True)

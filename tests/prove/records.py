@@ -7,7 +7,9 @@ from typing import NamedTuple
 BLOCK = 4096
 SECTOR = 512
 RULES = ("fsync", "fdatasync", "dsync", "rwf", "aio", "aio-rwf", "aio-fsync", "uring", "uring-rwf",
-         "uring-fsync", "plain", "switch")
+         "uring-fsync", "plain", "switch", "row")
+# What is not a record on the disk: only a check of what a cut leaves can tell.
+ROW = "row"
 
 _RECORD_MAGIC = 0x57425655
 _ACK_MAGIC = 0x4B434155

@@ -54,10 +54,11 @@ TRIALS: dict[str, Trial] = {}
 
 
 def trial(name: str, **options: object) -> Callable[[Callable[[Bench], None]], Callable[[Bench], None]]:
-    """Put a function into the list; the first line of its comment says what it does."""
+    """Put a function into the list; what it does is said by its comment, or by an option."""
     def add(run: Callable[[Bench], None]) -> Callable[[Bench], None]:
-        what = (run.__doc__ or "").strip().splitlines()[0]
-        TRIALS[name] = Trial(name, run, what, **options)  # type: ignore[arg-type]
+        if "what" not in options:
+            options["what"] = (run.__doc__ or "").strip().splitlines()[0]
+        TRIALS[name] = Trial(name, run, **options)  # type: ignore[arg-type]
         return run
     return add
 
