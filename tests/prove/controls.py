@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Controls: our own driver with one line broken, built for the trial. A judge that sees nothing there is blind."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -28,22 +29,24 @@ def build(bench: Bench, broken: Break) -> Path:
     """Build the module from a copy of the sources with that line changed."""
     # Another checkout's sources, where its module is judged.
     source = Path(os.environ.get("VBW_PROVE_SOURCES") or bench.env.src)
-    copy = bench.folder / "source"
-    for name in ("Kbuild", "include", "rust", "drivers", "scripts"):
-        if (source / name).is_dir():
-            shutil.copytree(source / name, copy / name)
-        else:
-            copy.mkdir(exist_ok=True)
-            shutil.copy2(source / name, copy / name)
-    path = copy / broken.path
-    text = path.read_text()
+    text = (source / broken.path).read_text()
     if text.count(broken.old) != 1:
         raise BadSetUp(f"{broken.path} has {text.count(broken.old)} times: {broken.old}")
-    path.write_text(text.replace(broken.old, broken.new))
-    made = subprocess.run([copy / "scripts" / "module.sh"], capture_output=True, text=True, check=False)
+    # At a place of its own, where Kbuild finds what it has built there before.
+    name = hashlib.sha256(f"{source}\0{broken}".encode()).hexdigest()[:16]
+    copy = bench.env.cache / "prove" / name
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir(parents=True)
+    for part in ("include", "rust", "drivers", "scripts"):
+        shutil.copytree(source / part, copy / part)
+    shutil.copy2(source / "Kbuild", copy / "Kbuild")
+    (copy / broken.path).write_text(text.replace(broken.old, broken.new))
+    made = subprocess.run([copy / "scripts" / "module.sh", "--objects"], capture_output=True, text=True, check=False)
     if made.returncode:
         raise BadSetUp(f"the broken driver does not build:\n{made.stderr[-3000:]}")
-    return Path(made.stdout.strip().splitlines()[-1])
+    module = bench.folder / "virtio_blk_wce.ko"
+    shutil.copy2(Path(made.stdout.strip().splitlines()[-1]) / module.name, module)
+    return module
 
 
 @trial("broken-announcement", control=True, quick=True)

@@ -55,6 +55,38 @@ def switches(bench: Bench) -> None:
     bench.at_least("cuts", bench.notes["cuts"], 5)
 
 
+def _one_after_the_other(bench: Bench, pause_us: int, **more: object) -> None:
+    vm = bench.boot(bench.serve())
+    ways = [*RULES, "plain", "switch"]
+    bench.random.shuffle(ways)
+    for how in ways:
+        depth = 4 if how in IN_FLIGHT else 1
+        bench.load(vm, CACHE_TYPE, f"toggle={pause_us}", writer(how, depth=depth, **more),
+                   seconds=max(1, bench.seconds / 4))
+    bench.at_least("switches", bench.notes["switches"], 20)
+
+
+@trial("alone", quick=True)
+def alone(bench: Bench) -> None:
+    """One writer at a time, so that no other's flush hides a loss, by each rule; the guest switches."""
+    _one_after_the_other(bench, 20000)
+
+
+@trial("alone-large")
+def alone_large(bench: Bench) -> None:
+    """The same with writes of 1 MiB."""
+    _one_after_the_other(bench, 60000, size=MIB, blocks=2048)
+
+
+@trial("alone-buffered")
+def alone_buffered(bench: Bench) -> None:
+    """The same through the guest's page cache."""
+    vm = bench.boot(bench.serve())
+    for how in ("fsync", "fdatasync", "dsync", "rwf", "aio", "uring-fsync"):
+        bench.load(vm, CACHE_TYPE, "toggle=20000", writer(how, buffered=1), seconds=max(1, bench.seconds / 3))
+    bench.at_least("switches", bench.notes["switches"], 20)
+
+
 @trial("write-back", quick=True)
 def write_back(bench: Bench) -> None:
     """Every rule but the plain writes', in write back throughout."""
@@ -113,6 +145,40 @@ def l4(bench: Bench) -> None:
              f"\"0 $(cat {SYSFS}/size) linear $(cat {SYSFS}/dev) 0\" && dmsetup mknodes")
     set_mode(vm, "write back")
     bench.load(vm, *(words.replace(DISK, "/dev/mapper/linear") for words in everybody(1)[:len(RULES)]))
+
+
+def _legs(bench: Bench, number: int) -> str:
+    """Shell code that makes dm-linear parts of the disk, which are the legs of what is to come."""
+    size = 8 * MIB // 512
+    return "dmsetup() { /usr/sbin/dmsetup --noudevsync \"$@\"; }; " + "; ".join(
+        f"dmsetup create leg{leg} --table \"0 {size} linear $(cat {SYSFS}/dev) {leg * size}\""
+        for leg in range(number)) + "; dmsetup mknodes"
+
+
+MD = {"binaries": ["/usr/sbin/dmsetup", "/usr/sbin/mdadm"], "modules": ["dm-mod", "raid1", "raid456"]}
+
+
+def _md(level: int, legs: int, mode: str) -> None:
+    @trial(f"raid{level}-{mode.split()[1]}", what=f"md raid{level} set up in {mode}, then the guest switches")
+    def raid(bench: Bench) -> None:
+        initrd = guestfiles.build(bench.env, **MD)
+        vm = bench.boot(bench.serve(where="anywhere"), initrd=initrd)
+        vm.guest(guestfiles.load_modules(bench.env, MD["modules"]))
+        set_mode(vm, mode)
+        names = " ".join(f"/dev/mapper/leg{leg}" for leg in range(legs))
+        vm.guest(_legs(bench, legs) + f"; /usr/sbin/mdadm --create /dev/md0 --run --assume-clean --metadata=1.2 "
+                 f"--level={level} --raid-devices={legs} --bitmap=none {names}")
+        words = [writer(how, index, blocks=64, depth=2 if how in IN_FLIGHT else 1).replace(DISK, "/dev/md0")
+                 for index, how in enumerate(RULES)]
+        bench.load(vm, CACHE_TYPE, "toggle=20000", words[0], seconds=bench.seconds / 2)
+        bench.load(vm, CACHE_TYPE, "toggle=20000", *words, seconds=bench.seconds / 2)
+        bench.at_least("switches", bench.notes["switches"], 10)
+        vm.guest("/usr/sbin/mdadm --stop /dev/md0")
+
+
+for _mode in ("write through", "write back"):
+    _md(1, 2, _mode)
+    _md(5, 3, _mode)
 
 
 @trial("L5", red="flushes stay off after a switch to the mode in force")
