@@ -42,8 +42,11 @@ static const char usage[] =
 "                           only what comes after the switch\n"
 "         steady=through    the mode is write through and nobody changes it, for HOW=plain\n"
 "         HOW: fsync fdatasync dsync rwf aio aio-rwf aio-fsync uring uring-rwf uring-fsync\n"
+"              uring-poll   as uring, on a ring that polls\n"
 "              plain        while the mode is write through for the whole of the write\n"
 "              switch       by the next switch to write through\n"
+"              zero         as plain: a durable record is overwritten by a request for zeroes\n"
+"              zero-fsync   the same, with an fsync\n"
 "         KEY: path, first and blocks (numbers of the records), at (the block where they begin),\n"
 "              size (bytes of a write), depth (writes in flight), buffered=1\n"
 "       provetool relay ack=PORT run=N block=N\n"
@@ -66,10 +69,11 @@ struct acknowledgement {
 #define ACK_MAGIC	0x4b434155u
 
 enum how { FSYNC, FDATASYNC, DSYNC, RWF, AIO, AIO_RWF, AIO_FSYNC, URING, URING_RWF, URING_FSYNC,
-	   PLAIN, SWITCH, HOWS, ROW = HOWS };
+	   URING_POLL, PLAIN, SWITCH, ZERO, ZERO_FSYNC, HOWS, ROW = HOWS };
 
 static const char * const how_names[HOWS] = { "fsync", "fdatasync", "dsync", "rwf", "aio", "aio-rwf",
-	"aio-fsync", "uring", "uring-rwf", "uring-fsync", "plain", "switch" };
+	"aio-fsync", "uring", "uring-rwf", "uring-fsync", "uring-poll", "plain", "switch", "zero",
+	"zero-fsync" };
 
 struct slot {
 	unsigned char *data;
@@ -177,7 +181,7 @@ static void finish(struct writer *writer, struct slot *slot, long result, long e
 	}
 	if (slot->risk & 1 || slot->risk != atomic_load(&risk))
 		return;
-	if (writer->how == PLAIN && (!(slot->steady & 1) || slot->steady != atomic_load(&steady_through)))
+	if ((writer->how == PLAIN || writer->how == ZERO) && (!(slot->steady & 1) || slot->steady != atomic_load(&steady_through)))
 		return;
 	acknowledge(writer, slot);
 }
@@ -207,10 +211,29 @@ static void write_one(struct writer *writer, struct slot *slot)
 	finish(writer, slot, ret, writer->size);
 }
 
+/* Had the zeroes no effect, the record would be found. */
+static void zero_one(struct writer *writer, struct slot *slot)
+{
+	struct iovec iov = { slot->data, writer->size };
+	off_t offset = prepare(writer, slot);
+	int mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+	long ret = result_of(pwritev2(writer->fd, &iov, 1, offset, RWF_DSYNC));
+
+	slot->steady = atomic_load(&steady_through);
+	if (ret == writer->size && (fallocate(writer->fd, mode, offset, writer->size) ||
+				    (writer->how == ZERO_FSYNC && fsync(writer->fd))))
+		ret = -errno;
+	finish(writer, slot, ret, writer->size);
+}
+
 static void write_synchronously(struct writer *writer)
 {
-	while (!atomic_load(&stop))
-		write_one(writer, &writer->slots[0]);
+	while (!atomic_load(&stop)) {
+		if (writer->how == ZERO || writer->how == ZERO_FSYNC)
+			zero_one(writer, &writer->slots[0]);
+		else
+			write_one(writer, &writer->slots[0]);
+	}
 }
 
 /* Plain writes, which the next switch to write through makes durable if it began after they ended. */
@@ -300,10 +323,13 @@ struct ring {
 	char *sq, *cq;
 };
 
-static void uring_open(struct ring *ring)
+static void uring_open(struct ring *ring, int poll)
 {
 	struct io_uring_params *params = &ring->params;
 	int prot = PROT_READ | PROT_WRITE;
+
+	if (poll)
+		params->flags = IORING_SETUP_IOPOLL;
 
 	ring->fd = syscall(SYS_io_uring_setup, MAX_DEPTH, params);
 	if (ring->fd < 0)
@@ -351,7 +377,7 @@ static void write_by_uring(struct writer *writer)
 	unsigned int flying = 0, i, mask;
 	atomic_uint *head, *tail;
 
-	uring_open(&ring);
+	uring_open(&ring, writer->how == URING_POLL);
 	head = (void *)(ring.cq + ring.params.cq_off.head);
 	tail = (void *)(ring.cq + ring.params.cq_off.tail);
 	mask = *(unsigned int *)(ring.cq + ring.params.cq_off.ring_mask);
@@ -396,6 +422,7 @@ static void *write_records(void *arg)
 	case URING:
 	case URING_RWF:
 	case URING_FSYNC:
+	case URING_POLL:
 		write_by_uring(writer);
 		break;
 	case SWITCH:
@@ -512,7 +539,7 @@ static void add_writer(char *text)
 	}
 	if (!writer->buffered)
 		flags |= O_DIRECT;
-	if (how == DSYNC || how == AIO || how == URING)
+	if (how == DSYNC || how == AIO || how == URING || how == URING_POLL)
 		flags |= O_DSYNC;
 	writer->fd = open(writer->path, flags | (strncmp(writer->path, "/dev/", 5) ? O_CREAT : 0), 0600);
 	if (writer->fd < 0)

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -40,6 +41,15 @@ def knows_set_wce(folder: Path) -> bool:
     return "set-wce" in answer.stdout
 
 
+def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> None:
+    """Wait for a condition of the host."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise BadSetUp(f"waited in vain: {what}")
+        time.sleep(0.02)
+
+
 class Bench:
     """One trial's storage, judge and guest. seconds is how long a load is to last."""
 
@@ -61,7 +71,7 @@ class Bench:
         self._storages: list[Storage] = []
         self.storage: Storage
         self.judge: Judge
-        self.files: fuse.FileSystem
+        self.files: fuse.FileSystem | None = None
 
     # The loop in which storage and judge live
 
@@ -105,6 +115,19 @@ class Bench:
         self._stops.append(self.files.stop)
         return {"driver": "file", "filename": str(path), "aio": aio,
                 "cache": {"direct": direct or aio == "native"}}
+
+    def second(self) -> dict[str, Any]:
+        """Another storage of the same size and kind, on which the judge takes a record as well."""
+        target = Storage(self.folder / "second", self.storage.size)
+        self._storages.append(target)
+        self.judge.second = target
+        if self.files:
+            return {"driver": "file", "filename": str(self.files.add("second", target)), "aio": "threads"}
+        server = nbd.Server(target, self.random.getrandbits(32))
+        path = self.socket("second")
+        self._await(server.start(path))
+        self._stops.append(server.stop)
+        return {"driver": "nbd", "server": {"type": "unix", "path": str(path)}, "export": "disk"}
 
     # The guest
 

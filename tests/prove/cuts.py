@@ -25,9 +25,10 @@ def _look(bench: Bench, path: Path, acked: dict[int, int]) -> None:
     """Look for every acknowledged record where it belongs, in an image of the raw disk."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as image:
         for block, sequence in acked.items():
-            found = records.oldest(image[block * BLOCK:(block + 1) * BLOCK], block)
-            if found < sequence:
-                bench.judge.lose_in_cut(f"block {block} has {found}, acknowledged was {sequence}")
+            content = image[block * BLOCK:(block + 1) * BLOCK]
+            if not records.fulfils(content, block, sequence):
+                bench.judge.lose_in_cut(f"block {block} has {records.oldest(content, block)}, "
+                                        f"acknowledged was {sequence}")
     bench.note("records in cuts", len(acked))
 
 

@@ -4,6 +4,7 @@
 from vbw.vm import OURS, STOCK
 
 from .bench import Bench
+from .nbd import Delays
 from .raw import CACHE_TYPE, RULES, everybody, set_mode, writer
 from .trials import trial
 
@@ -47,7 +48,8 @@ def _defect(name: str, way: dict, quick: bool, red: str = "") -> None:
     @trial(f"L1-{name}", quick=quick, red=red)
     def defect(bench: Bench) -> None:
         """A part of the file cannot be made durable: every failed write has to fail, in write through."""
-        node = bench.mount(**way)
+        # Slow flushes, so that several are under way together.
+        node = bench.mount(delays=Delays(flush=(0.005, 0.02)), **way)
         vm = bench.boot(node)
         set_mode(vm, "write through")
         bench.storage.defect = (32 << 20, (64 << 20) - 1)

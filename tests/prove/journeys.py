@@ -1,26 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Trials of what becomes of a guest: it moves, its disk is reset, its disk is another process."""
+"""Trials of what becomes of a guest: it moves, its disk is reset."""
 
 import dataclasses
-import json
-import subprocess
 import time
 
-from vbw.machine import Config
-from vbw.vm import OURS, VM, wait_for_disks
+from vbw.vm import VM
 
-from .bench import BadSetUp, Bench
+from .bench import Bench, until
 from .raw import CACHE_TYPE, RULES, SYSFS, everybody, writer
 from .trials import trial
-
-
-def until(condition, what: str, seconds: float = 60) -> None:
-    """Wait for a condition of the host."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise BadSetUp(f"waited in vain: {what}")
-        time.sleep(0.02)
 
 
 def _move(bench: Bench, vm: VM) -> VM:
@@ -71,36 +59,25 @@ def reset(bench: Bench) -> None:
     bench.at_least("resets", bench.notes["resets"], 5)
 
 
-@trial("vhost-user")
-def vhost_user(bench: Bench) -> None:
-    """The disk is an export of the storage daemon, every rule, the guest switches all the time."""
-    node = bench.serve()
-    path = bench.socket("export")
-    export = {"type": "vhost-user-blk", "id": "export", "node-name": "node", "writable": True,
-              "addr": {"type": "unix", "path": str(path)}}
-    memory = ["-object", "memory-backend-memfd,id=memory,size=512M,share=on", "-machine", "memory-backend=memory"]
-    with (bench.folder / "daemon.log").open("wb") as log:
-        daemon = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", str(bench.env.qemu / "qemu-storage-daemon"), "--blockdev",
-             json.dumps({**node, "node-name": "node"}), "--export", json.dumps(export)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        until(lambda: path.exists() or daemon.poll() is not None, "the daemon's start")
-        device = {"driver": "vhost-user-blk-pci", "id": "disk0", "chardev": "export"}
-        if "set-wce" in subprocess.run([bench.env.qemu / "qemu-system-x86_64", "-device", "vhost-user-blk-pci,help"],
-                                       capture_output=True, text=True, check=True).stdout:
-            device["set-wce"] = True
-        ack = bench.ack_port()
-        config = Config(extra=[*memory, "-chardev", f"socket,id=export,path={path}", "-device", json.dumps(device),
-                               *ack], deadline=300 + 10 * bench.seconds)
-        vm = VM(bench.env, config, bench.folder / "vm0")
-        bench.vms.append(vm)
-        vm.start()
-        vm.load(OURS)
-        vm.guest(wait_for_disks(1))
-        bench.load(vm, CACHE_TYPE, "toggle=5000", *everybody())
+def _mirror(name: str, by_file: bool) -> None:
+    @trial(name, what="A job mirrors the disk to another storage, and the guest goes on there; it switches meanwhile")
+    def mirror(bench: Bench) -> None:
+        vm = bench.boot(bench.mount() if by_file else bench.serve())
+        vm.qmp("blockdev-add", **{"node-name": "copy", "driver": "raw", "file": bench.second()})
+        job = bench.start_load(vm, CACHE_TYPE, "toggle=10000", *everybody(), seconds=bench.seconds * 2)
+        time.sleep(bench.seconds / 2)
+        vm.qmp("blockdev-mirror", **{"job-id": "mirror", "device": "disk0-node", "target": "copy", "sync": "full"})
+        until(lambda: any(each["ready"] for each in vm.qmp("query-block-jobs")), "the mirror is ready", 120)
+        vm.qmp("block-job-complete", device="mirror")
+        until(lambda: not vm.qmp("query-block-jobs"), "the mirror's end", 120)
+        bench.note("writes before", bench.storage.counts["write"])
+        before = bench.judge.acknowledged
+        bench.end_load(job, bench.seconds * 4 + 120)
+        bench.note("after the pivot", bench.judge.acknowledged - before)
+        bench.at_least("acknowledgements after the pivot", bench.notes["after the pivot"], 50)
         bench.at_least("switches", bench.notes["switches"], 10)
-        bench.finish()
-    finally:
-        daemon.kill()
-        daemon.wait()
+        bench.call(bench.judge.check_second)
+
+
+_mirror("mirror", False)
+_mirror("mirror-file", True)

@@ -23,13 +23,15 @@ class Judge:
     def __init__(self, storage: Storage, where: str = "in place") -> None:
         self.storage = storage
         self.where = where
+        # Where what is not durable on the storage may be instead, while a job copies it.
+        self.second: Storage | None = None
         self.acknowledged = 0
         self.lost = 0
         self.rules: Counter[str] = Counter()
         self.lost_by_rule: Counter[str] = Counter()
         self.examples: list[str] = []
         self.problems: list[str] = []
-        # The highest sequence number acknowledged, by block.
+        # The highest sequence number acknowledged, by block; negative if its end was.
         self.acked: dict[int, int] = {}
         if where == "anywhere":
             storage.found = {}
@@ -61,15 +63,21 @@ class Judge:
         self.rules[ack.rule] += 1
         missing = None
         for block in range(ack.block, ack.block + ack.blocks):
-            if self.acked.get(block, 0) < ack.sequence:
-                self.acked[block] = ack.sequence
-            if missing is None and ack.rule != records.ROW and not self._is_durable(block, ack.sequence):
+            if abs(self.acked.get(block, 0)) <= ack.sequence:
+                self.acked[block] = -ack.sequence if ack.rule in records.ZEROES else ack.sequence
+            if missing is None and ack.rule != records.ROW and not self._is_durable(block, ack):
                 missing = block
         if missing is not None:
             self._lose(ack, missing)
 
-    def _is_durable(self, block: int, sequence: int) -> bool:
-        return self.where == "in cuts" or self._durable(block) >= sequence
+    def _is_durable(self, block: int, ack: Ack) -> bool:
+        if self.where == "in cuts" or self.storage.found is not None and ack.rule in records.ZEROES:
+            return True
+        if self.storage.found is not None:
+            return self._durable(block) >= ack.sequence
+        sequence = -ack.sequence if ack.rule in records.ZEROES else ack.sequence
+        return any(records.fulfils(storage.durable_block(block), block, sequence)
+                   for storage in (self.storage, self.second) if storage)
 
     def _durable(self, block: int) -> int:
         if self.storage.found is not None:
@@ -85,6 +93,13 @@ class Judge:
                 f"{ack.rule}: block {block} of {ack.blocks} at {ack.block}, sequence "
                 f"{ack.sequence & (1 << 40) - 1}; durable is {self._durable(block) & (1 << 40) - 1}"
                 + "".join(f"\n      {line}" for line in story))
+
+    def check_second(self) -> None:
+        """Look for all that was ever acknowledged on the other storage alone."""
+        assert self.second
+        for block, sequence in self.acked.items():
+            if not records.fulfils(self.second.durable_block(block), block, sequence):
+                self.lose_in_cut(f"block {block} is not on the copy as acknowledged: {sequence & (1 << 40) - 1}")
 
     def lose_in_cut(self, what: str) -> None:
         """Something that was acknowledged is not in what a cut left, or that is not whole."""

@@ -35,7 +35,8 @@ def set_mode(vm: VM, mode: str) -> None:
 def everybody(depth: int = 4) -> list[str]:
     """A writer by each rule, those with several in flight, and those by the mode alone."""
     words = [writer(how, index, depth=depth if how in IN_FLIGHT else 1) for index, how in enumerate(RULES)]
-    return words + [writer("plain", len(RULES)), writer("switch", len(RULES) + 1)]
+    return words + [writer(how, len(RULES) + index) for index, how in enumerate(("plain", "zero", "zero-fsync",
+                                                                                 "switch"))]
 
 
 @trial("stock-pair", control=True, quick=True)
@@ -57,7 +58,7 @@ def switches(bench: Bench) -> None:
 
 def _one_after_the_other(bench: Bench, pause_us: int, **more: object) -> None:
     vm = bench.boot(bench.serve())
-    ways = [*RULES, "plain", "switch"]
+    ways = [*RULES, "plain", "switch", "zero", "zero-fsync"]
     bench.random.shuffle(ways)
     for how in ways:
         depth = 4 if how in IN_FLIGHT else 1
@@ -195,6 +196,27 @@ def l6(bench: Bench) -> None:
     vm = bench.boot(bench.serve())
     bench.load(vm, writer("fsync"), meanwhile=movers.host_switches(bench, vm))
     bench.at_least("host switches", bench.notes["host switches"], 20)
+
+
+@trial("queues")
+def queues(bench: Bench) -> None:
+    """Four CPUs and queues, in two iothreads, every rule, the guest switches."""
+    iothreads = [word for index in range(2) for word in ("-object", f"iothread,id=thread{index}")]
+    vm = bench.boot(bench.serve(), cpus=4, extra_first=iothreads, props={
+        "num-queues": 4, "iothread-vq-mapping": [{"iothread": "thread0"}, {"iothread": "thread1"}]})
+    bench.expect("queues", int(vm.guest(f"ls {SYSFS}/mq | wc -l")), 4)
+    bench.load(vm, CACHE_TYPE, "toggle=5000", *everybody(), meanwhile=cuts.of_raw_disk(bench))
+    bench.at_least("switches", bench.notes["switches"], 20)
+
+
+@trial("polled")
+def polled(bench: Bench) -> None:
+    """A queue that is polled, and one that is not; the guest switches."""
+    vm = bench.boot(bench.serve(), params="poll_queues=1", props={"num-queues": 2})
+    bench.expect("io_poll", vm.guest(f"cat {SYSFS}/queue/io_poll"), "1")
+    bench.load(vm, CACHE_TYPE, "toggle=20000", writer("uring-poll", depth=8))
+    bench.load(vm, CACHE_TYPE, "toggle=20000", writer("uring-poll", depth=8), writer("fsync", 1), writer("aio", 2))
+    bench.at_least("switches", bench.notes["switches"], 20)
 
 
 @trial("limits", quick=True)

@@ -7,7 +7,9 @@ from typing import NamedTuple
 BLOCK = 4096
 SECTOR = 512
 RULES = ("fsync", "fdatasync", "dsync", "rwf", "aio", "aio-rwf", "aio-fsync", "uring", "uring-rwf",
-         "uring-fsync", "plain", "switch", "row")
+         "uring-fsync", "uring-poll", "plain", "switch", "zero", "zero-fsync", "row")
+# By these a record was overwritten with zeroes.
+ZEROES = ("zero", "zero-fsync")
 # What is not a record on the disk: only a check of what a cut leaves can tell.
 ROW = "row"
 
@@ -64,6 +66,16 @@ def oldest(content: bytes, block: int) -> int:
         elif magic != _RECORD_MAGIC or number != block:
             return 0
     return lowest
+
+
+def is_over(content: bytes, block: int, sequence: int) -> bool:
+    """Whether a block, of which that record was overwritten with zeroes, has nothing of it or older."""
+    return not any(content) or oldest(content, block) > sequence
+
+
+def fulfils(content: bytes, block: int, sequence: int) -> bool:
+    """Whether a block has what was acknowledged: that record or a later one, or, if negative, its end."""
+    return is_over(content, block, -sequence) if sequence < 0 else oldest(content, block) >= sequence
 
 
 def head(content: bytes) -> tuple[int, int] | None:
