@@ -144,18 +144,27 @@ static void fill(struct slot *slot, unsigned int size)
 	}
 }
 
-/* Not blocking: the kernel would spin until the host has read it. */
+/* Not blocking: the kernel would spin until the host has read it. A serial line takes it in parts. */
 static void acknowledge(struct writer *writer, const struct slot *slot)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	struct acknowledgement ack = { ACK_MAGIC, run_number, slot->block, slot->sequence,
 				       writer->size / BLOCK, writer->how };
 	struct pollfd port = { .fd = ack_fd, .events = POLLOUT };
+	size_t sent = 0;
 
-	while (write(ack_fd, &ack, sizeof(ack)) != sizeof(ack)) {
-		if (errno != EAGAIN)
+	pthread_mutex_lock(&lock);
+	while (sent < sizeof(ack)) {
+		ssize_t done = write(ack_fd, (char *)&ack + sent, sizeof(ack) - sent);
+
+		if (done > 0)
+			sent += done;
+		else if (errno == EAGAIN)
+			poll(&port, 1, 1000);
+		else
 			die("the host's port");
-		poll(&port, 1, 1000);
 	}
+	pthread_mutex_unlock(&lock);
 	writer->acked++;
 }
 

@@ -146,7 +146,10 @@ class Bench:
             props.setdefault("set-wce", True)
         else:
             props.pop("set-wce", None)
-        extra = config.pop("extra", []) + self.ack_port()
+        # Where there are serial lines, because the guest is to be suspended, it is one, too.
+        ack = ["-chardev", f"socket,id=ack,path={self.socket('ack')}", "-serial", "chardev:ack"] \
+            if config.get("serial") else self.ack_port()
+        extra = config.pop("extra", []) + ack
         machine = Config(disks=[Disk(format_node(node), props=props)], stock_qemu=stock, extra=extra,
                          deadline=300 + 10 * self.seconds, tolerated=self.tolerated, **config)
         vm = VM(self.env, machine, self.folder / f"vm{len(self.vms)}")
@@ -157,6 +160,8 @@ class Bench:
 
     def port(self, vm: VM) -> str:
         """The guest's device by which it acknowledges."""
+        if vm.config.serial:
+            return vm.guest("stty -F /dev/ttyS3 raw -echo; echo /dev/ttyS3")
         return vm.guest("n=0; until p=$(grep -lx " + PORT_NAME + " /sys/class/virtio-ports/*/name); do "
                         "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done; "
                         "p=${p%/name}; echo /dev/${p##*/}")

@@ -77,17 +77,26 @@ class FileSystem:
     check: str
     binaries: list[str]
     modules: list[str]
-    options: str = ""
+    # Shell code that makes the device which is mounted of the disk, and that takes it down.
+    device: str = "/dev/vda"
+    set_up: str = "true"
+    take_down: str = "true"
 
 
-FILE_SYSTEMS = [
-    FileSystem("ext4", ["mkfs.ext4", "-q", "-F"], 96, "/usr/sbin/e2fsck -fn /dev/vda", ["/usr/sbin/e2fsck"],
-               ["ext4", "crc32c-cryptoapi"]),
-    FileSystem("xfs", ["mkfs.xfs", "-q", "-f"], 320, "/usr/sbin/xfs_repair -n /dev/vda", ["/usr/sbin/xfs_repair"],
-               ["xfs"]),
-    FileSystem("btrfs", ["mkfs.btrfs", "-q", "-f"], 256, "/usr/bin/btrfs check /dev/vda", ["/usr/bin/btrfs"],
-               ["btrfs"]),
-]
+EXT4 = FileSystem("ext4", ["mkfs.ext4", "-q", "-F"], 96, "/usr/sbin/e2fsck -fn /dev/vda", ["/usr/sbin/e2fsck"],
+                  ["ext4"])
+XFS = FileSystem("xfs", ["mkfs.xfs", "-q", "-f"], 320, "/usr/sbin/xfs_repair -n /dev/vda",
+                 ["/usr/sbin/xfs_repair"], ["xfs"])
+BTRFS = FileSystem("btrfs", ["mkfs.btrfs", "-q", "-f"], 256, "/usr/bin/btrfs check /dev/vda", ["/usr/bin/btrfs"],
+                   ["btrfs"])
+
+_CRYPT = "/dev/mapper/crypt"
+_DM = "/usr/sbin/dmsetup --noudevsync"
+DM_CRYPT = FileSystem(
+    "ext4", [], 96, f"/usr/sbin/e2fsck -fn {_CRYPT}", ["/usr/sbin/e2fsck", "/usr/sbin/mkfs.ext4", "/usr/sbin/dmsetup"],
+    ["ext4", "dm-crypt", "xts", "aes", "aes_generic"], _CRYPT,
+    f"{_DM} create crypt --table \"0 $(cat /sys/block/vda/size) crypt aes-xts-plain64 {'5a' * 32}{'17' * 32} 0 "
+    f"/dev/vda 0\" && {_DM} mknodes", f"{_DM} remove crypt")
 
 
 @dataclass
@@ -135,7 +144,7 @@ class Cuts:
         bench, system = self.bench, self.system
         looked = vm.guest.run(
             f"blockdev --flushbufs /dev/vda; echo 3 > /proc/sys/vm/drop_caches; "
-            f"mount -t {system.name} {system.options} /dev/vda {MOUNT} || {{ echo cannot be mounted; exit 3; }}; "
+            f"{system.set_up}; mount -t {system.name} {system.device} {MOUNT} || {{ echo cannot be mounted; exit 3; }}; "
             f"for f in {MOUNT}/f*; do [ ! -e $f ] || provetool find $f || echo unreadable $f; done; "
             f"{self.query or 'true'}; umount {MOUNT}", timeout=120, check=False)
         if looked.status:
@@ -153,7 +162,7 @@ class Cuts:
             block, sequence = next(iter(missing.items()))
             bench.judge.lose_in_cut(f"{name}: {len(missing)} of {len(acked)} records are not there, for example "
                                     f"{block} has {found.get(block, 0)}, acknowledged was {sequence}")
-        checked = vm.guest.run(system.check, timeout=120, check=False)
+        checked = vm.guest.run(f"{system.check}; status=$?; {system.take_down}; exit $status", timeout=120, check=False)
         if checked.status:
             bench.judge.lose_in_cut(f"{name}: {system.check}: status {checked.status}: {checked.text[-800:]}")
         bench.note("records in cuts", len(acked))

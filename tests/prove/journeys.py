@@ -4,10 +4,11 @@
 import dataclasses
 import time
 
+from test_reset import suspend
 from vbw.vm import VM
 
 from .bench import Bench, until
-from .raw import CACHE_TYPE, RULES, SYSFS, everybody, writer
+from .raw import CACHE_TYPE, RULES, SYSFS, everybody, set_mode, writer
 from .trials import trial
 
 
@@ -43,6 +44,18 @@ def migration(bench: Bench) -> None:
         job.guest = vm.guest
     bench.end_load(job, bench.seconds * 4 + 120)
     bench.at_least("switches", bench.notes["switches"], 10)
+
+
+@trial("suspend")
+def suspended(bench: Bench) -> None:
+    """The guest is suspended to memory and woken again and again, in write through at first."""
+    vm = bench.boot(bench.serve(), serial=True)
+    for mode, words in (("write through", ["steady=through", writer("plain", 12)]), ("write back", [])):
+        set_mode(vm, mode)
+        bench.load(vm, *words, writer("fsync"), writer("aio", 1, depth=4),
+                   meanwhile=lambda: (suspend(vm), bench.note("suspensions", 1)))
+        bench.expect("the mode", vm.guest(f"cat {SYSFS}/cache_type"), mode)
+    bench.at_least("suspensions", bench.notes["suspensions"], 2)
 
 
 @trial("reset")

@@ -7,8 +7,8 @@ from vbw.vm import VM
 
 from . import guestfiles
 from .bench import MIB, Bench
-from .cuts import FILE_SYSTEMS, MOUNT, Cuts, FileSystem
-from .raw import CACHE_TYPE
+from .cuts import BTRFS, DM_CRYPT, EXT4, MOUNT, XFS, Cuts, FileSystem
+from .raw import CACHE_TYPE, set_mode
 from .trials import trial
 
 
@@ -17,12 +17,20 @@ def _mounted(bench: Bench, system: FileSystem, binaries: list[str] = ()) -> VM:
     image = bench.folder / "made"
     with image.open("wb") as file:
         file.truncate(system.mib * MIB)
-    subprocess.run([*system.make, image], check=True, capture_output=True)
+    if system.make:
+        subprocess.run([*system.make, image], check=True, capture_output=True)
     initrd = guestfiles.build(bench.env, [*system.binaries, *binaries], system.modules)
-    vm = bench.boot(bench.serve(system.mib * MIB, image, where="anywhere"), initrd=initrd)
+    where = "anywhere" if system.make else "in cuts"
+    vm = bench.boot(bench.serve(system.mib * MIB, image, where=where), initrd=initrd)
     image.unlink()
     vm.guest(guestfiles.load_modules(bench.env, system.modules) + f"; mkdir {MOUNT}")
-    vm.guest(f"mount -t {system.name} /dev/vda {MOUNT}")
+    # What is made of the disk, is made in write through, as the layer on top might remember that.
+    set_mode(vm, "write through")
+    vm.guest(system.set_up)
+    if not system.make:
+        vm.guest(f"/usr/sbin/mkfs.ext4 -q -F {system.device}")
+    vm.guest(f"mount -t {system.name} {system.device} {MOUNT} && sync")
+    set_mode(vm, "write back")
     return vm
 
 
@@ -32,8 +40,8 @@ def _file(how: str, index: int, **more: object) -> str:
     return ",".join(words + [f"{key}={value}" for key, value in more.items()])
 
 
-def _add(system: FileSystem, quick: bool) -> None:
-    @trial(system.name, quick=quick, what=f"{system.name}: files written by every rule; the guest switches; cuts")
+def _add(name: str, system: FileSystem, quick: bool = False) -> None:
+    @trial(name, quick=quick, what=f"{name}: files written by every rule; the guest switches; cuts")
     def files(bench: Bench) -> None:
         """Files written by every rule; the guest switches; cuts."""
         vm = _mounted(bench, system)
@@ -47,8 +55,10 @@ def _add(system: FileSystem, quick: bool) -> None:
         bench.at_least("cuts", bench.notes["cuts"], 3)
 
 
-for _system in FILE_SYSTEMS:
-    _add(_system, _system.name == "ext4")
+_add("ext4", EXT4, quick=True)
+_add("xfs", XFS)
+_add("btrfs", BTRFS)
+_add("dm-crypt", DM_CRYPT)
 
 
 SQLITE = "/usr/bin/sqlite3"
@@ -59,7 +69,7 @@ def _sqlite(mode: str) -> None:
     @trial(f"sqlite-{mode}", what=f"SQLite ({mode}) on ext4, a transaction for each row; the guest switches; cuts")
     def rows(bench: Bench) -> None:
         """SQLite on ext4, a transaction for each row; the guest switches; cuts."""
-        system = FILE_SYSTEMS[0]
+        system = EXT4
         vm = _mounted(bench, system, [SQLITE])
         query = (f"{SQLITE} {MOUNT}/db 'PRAGMA integrity_check;' | grep -vx ok; "
                  f"echo row {ROWS} $(({1 << 40} + $({SQLITE} {MOUNT}/db 'SELECT coalesce(max(id), 0) FROM t;')))")
