@@ -38,6 +38,10 @@ check-qemu: ## QEMU's own tests; COMPARE=1: also without the series; EACH=1: aft
 fuzz: ## QEMU's fuzz targets of virtio-blk, RUNS=… inputs each
 	@$S/fuzz-qemu.sh $(RUNS)
 
+.PHONY: prove
+prove: ## durability: an independent judge of every acknowledged write; PROVE=quick|long, PROVE_SEED=…, TRIAL=…
+	@$S/prove.sh $(if $(PROVE),--profile $(PROVE)) $(if $(PROVE_SEED),--seed $(PROVE_SEED)) $(TRIAL)
+
 .PHONY: check-debug
 check-debug: ## the tests that boot guests, on a kernel with KASAN and lockdep
 	@$S/check-debug.sh

@@ -61,7 +61,7 @@ done
 exec env -i "${environment[@]}" bwrap \
 	--ro-bind "$root/usr" /usr --ro-bind "$root/etc" /etc --ro-bind "$root/var/lib" /var/lib \
 	--symlink usr/bin /bin --symlink usr/sbin /sbin --symlink usr/lib /lib --symlink usr/lib64 /lib64 \
-	--dev /dev --proc /proc --ro-bind /sys /sys --dev-bind-try /dev/kvm /dev/kvm \
+	--dev /dev --proc /proc --ro-bind /sys /sys --dev-bind-try /dev/kvm /dev/kvm --dev-bind-try /dev/fuse /dev/fuse \
 	--tmpfs /tmp --tmpfs /root --tmpfs /run --dir /var/tmp \
 	"${binds[@]}" "${net[@]}" "${userns[@]}" \
 	--unshare-pid --die-with-parent --chdir "$folder" \
