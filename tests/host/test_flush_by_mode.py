@@ -215,6 +215,19 @@ def poller(vm, text, seconds):
     return job
 
 
+def test_a_request_for_another_mode_is_told(machine):
+    """Who polls the status is woken when such a request begins to wait, not only when it is over."""
+    vm, device = machine("write back")
+    waiting = poller(vm, "pending write through", 20)
+    device.misbehave("no-answer")
+    switch = vm.guest.start(f"vbwtool set {SYS}/cache_type 'write through'")
+    assert waiting.wait().text == "OK"
+    assert switch.running()
+    device.behave()
+    assert device.release() == 1
+    assert switch.wait().text == "OK"
+
+
 def test_a_rule_rests_although_the_switch_fails(boot, image):
     from vbw.machine import Disk, flush_fails_node
     vm = boot(Config(disks=[Disk(flush_fails_node(image, once=False))]))
