@@ -59,6 +59,12 @@ VBW_MODULE=$("$scripts/module.sh" "$kdir")
 VBW_QEMU=$("$scripts/qemu.sh")
 VBW_TESTDEV=$("$scripts/testdev.sh")
 VBW_INITRAMFS=$("$scripts/initramfs.sh" "$VBW_MODULES")
+# As long as CMD runs, no other run may remove what is beyond the number of parts that are kept.
+for path in "$VBW_MODULE" "$VBW_QEMU" "$VBW_TESTDEV" "$VBW_INITRAMFS"; do
+	path=${path#"$VBW_CACHE"/}
+	kind=${path%%/*} path=${path#*/}
+	lock shared "$kind-${path%%/*}" "$kind"
+done
 mkdir -p "$VBW_CACHE/out"
 VBW_OUT=${VBW_OUT:-$(mktemp -d "$VBW_CACHE/out/$(date +%Y%m%d-%H%M%S)-XXX")}
 export VBW_MODULE VBW_QEMU VBW_TESTDEV VBW_INITRAMFS VBW_OUT
