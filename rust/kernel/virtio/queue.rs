@@ -3,8 +3,9 @@
 //! Virtqueues, section 2.6 of the virtio specification.
 //!
 //! What is handed to the device is a [`Buffer`]: an owned value that moves into the queue with
-//! [`Ring::add`] and out of it with [`Ring::pop`]. In between nobody else can reach it, so that
-//! the memory that the device reads and writes can neither go away nor be seen half-written.
+//! [`RingGuard::add`] and out of it with [`RingGuard::pop`]. In between nobody else can reach it,
+//! so that the memory that the device reads and writes can neither go away nor be seen
+//! half-written.
 //!
 //! A driver has its [`Queues`] in an object that it shares with its other parts and that implements
 //! [`Handler`]. The adapter of the bus owns what connects them with the device: the driver gets a
