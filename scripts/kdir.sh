@@ -31,9 +31,10 @@ source=linux-source-$(cut -d. -f1,2 <<<"$release")
 headers=${VBW_KERNEL_PACKAGES-}/usr/src/linux-headers-$release
 archive=${VBW_KERNEL_PACKAGES-}/usr/src/$source.tar.xz
 
-for file in "$headers/.config" "$headers/Module.symvers" "$archive"; do
-	[ -e "$file" ] || die "$file is missing; install linux-headers-$release and $source"
-done
+# Without these there is nothing to tell a KDIR by.
+if [ ! -e "$headers/.config" ] || [ ! -e "$headers/Module.symvers" ]; then
+	"$VBW_SRC/scripts/kernel-needs.sh" source "$release" "$headers" "$archive"
+fi
 jobs=$(nproc)
 
 # The tree is cut to what a module can need: no documentation, no other architectures' code, no C
@@ -64,6 +65,7 @@ prepare() {
 }
 
 make_kdir() {
+	"$VBW_SRC/scripts/kernel-needs.sh" source "$release" "$headers" "$archive"
 	step "KDIR: unpacking $(basename "$archive")" "$PART_LOG.unpack.log" unpack "$1"
 	step "KDIR: configuring as $release" "$PART_LOG.configure.log" configure "$1"
 	"$VBW_SRC/scripts/kdir-fits.sh" config "$1" "$headers"

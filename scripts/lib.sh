@@ -56,13 +56,21 @@ tools() {
 	listed "${@/#/$PACKAGES/}" | xargs dpkg-query -W 2>/dev/null || true
 }
 
+# clang_suffix CONFIG: what the clang that compiled a kernel has at the end of its name here, if there
+# is one of that version.
+clang_suffix() {
+	local version
+	version=$(sed -n 's/^CONFIG_CLANG_VERSION=\([0-9]*\)[0-9]\{4\}$/\1/p' "$1")
+	! command -v "clang-$version" >/dev/null || echo "-$version"
+}
+
 # kbuild_llvm KDIR: what make has to be told for a module of a kernel that clang has compiled: nothing
 # for any other one.
 kbuild_llvm() {
-	local version
+	local suffix
 	grep -qs '^CONFIG_CC_IS_CLANG=y' "$1/.config" || return 0
-	version=$(sed -n 's/^CONFIG_CLANG_VERSION=\([0-9]*\)[0-9]\{4\}$/\1/p' "$1/.config")
-	if command -v "clang-$version" >/dev/null; then echo "LLVM=-$version"; else echo LLVM=1; fi
+	suffix=$(clang_suffix "$1/.config")
+	echo "LLVM=${suffix:-1}"
 }
 
 # lock shared|exclusive NAME WHAT: takes a lock that lasts until unlock LOCK_FD or until this process,
