@@ -19,8 +19,8 @@ release=$(basename "$headers")
 release=${release#linux-headers-}
 
 # Kconfig drops without a word what it finds no tool for, and what a tool is too old for. A module that is
-# built with other settings loads all the same, and misreads the kernel's structures. What versions the
-# tools have, and how they are called, does not matter.
+# built with other settings loads all the same, and misreads the kernel's structures. Which versions the
+# tools have, and what they can do, only matters by the settings that follow from it.
 config() {
 	local differ
 	differ=$(comm -3 <(settings "$tree/.config") <(settings "$headers/.config") |
@@ -29,7 +29,7 @@ config() {
 		die "the configuration of kernel $release comes out different here, by other tools or another linux-source: $differ"
 }
 
-settings() { grep '^CONFIG_' "$1" | grep -vE '^[A-Z_]*_VERSION(_TEXT)?=' | sort; }
+settings() { grep '^CONFIG_' "$1" | grep -vE '_VERSION(_TEXT)?=|^CONFIG_[A-Z]+_(HAS|SUPPORTS?)_' | sort; }
 
 # Whatever this tree exports from Rust the stock kernel must export, and all of the stock kernel's
 # mangled names must be in this tree.

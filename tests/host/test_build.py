@@ -96,6 +96,7 @@ class TestBuildRoot:
 
 
 @pytest.mark.stock_kernel("no guest")
+@pytest.mark.pinned_kernel("the build root has the headers of one")
 class TestBuildrootNone:
     """BUILDROOT=none: the host has all the tools."""
 
@@ -121,6 +122,7 @@ class TestBuildrootNone:
 
 
 @pytest.mark.stock_kernel("no guest")
+@pytest.mark.pinned_kernel("the build root has the headers of one")
 class TestKdir:
     """A KDIR that does not fit."""
 
@@ -172,7 +174,9 @@ class TestKdir:
                                   capture_output=True, text=True, check=False)
 
         assert check(text).returncode == 0
+        assert "CONFIG_PAHOLE_VERSION=" in text and "CONFIG_PAHOLE_HAS_LANG_EXCLUDE=y" in text
         assert check(text.replace("CONFIG_PAHOLE_VERSION=1", "CONFIG_PAHOLE_VERSION=2")).returncode == 0
+        assert check(text.replace("CONFIG_PAHOLE_HAS_LANG_EXCLUDE=y\n", "")).returncode == 0
         assert "CONFIG_DEBUG_INFO_BTF=y" in text
         assert complaint(check(text.replace("CONFIG_DEBUG_INFO_BTF=y\n", ""))).endswith(
             "by other tools or another linux-source: CONFIG_DEBUG_INFO_BTF")

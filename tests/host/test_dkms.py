@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.stock_kernel("dkms builds for a distribution's kernel")
+pytestmark = [pytest.mark.stock_kernel("dkms builds for a distribution's kernel"),
+              pytest.mark.pinned_kernel("the build root has the headers of one")]
 
 HEADERS = "/usr/src/linux-headers-"
 # dkms's exit status for a module that is not for the kernel.
