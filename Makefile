@@ -30,6 +30,10 @@ check: ## lint, builds and all tests
 check-guest: ## the tests that boot guests, and what they are tested with; KERNEL=…: on another kernel
 	@$S/run.sh $(if $(KERNEL),--kernel $(KERNEL)) --root-disk python3 -m pytest -c tests/pytest.ini tests
 
+.PHONY: check-kernels
+check-kernels: ## some of them on Debian's amd64 and rt-amd64 kernels
+	@$S/check-kernels.sh
+
 .PHONY: check-qemu
 check-qemu: ## QEMU's own tests; COMPARE=1: also without the series; EACH=1: after each patch; SANITIZE=1: ASan, UBSan
 	@$S/check-qemu.sh $(if $(EACH),--each) $(if $(COMPARE),--compare) $(if $(SANITIZE),--sanitize)
