@@ -289,3 +289,32 @@ class TestKdir:
                                 capture_output=True, text=True, check=False)
         assert complaint(result).endswith(
             "has no Rust metadata (rust/libkernel.rmeta); for a Debian kernel: make kdir KERNEL=<release>")
+
+
+class TestPins:
+    """The versions that everything is made for."""
+
+    def read(self, text, folder):
+        """What a file of pins says."""
+        (folder / "pins").write_text(text)
+        output = subprocess.run(["bash", "-c", 'set -a; . "$0"; env', folder / "pins"], check=True, capture_output=True,
+                                text=True).stdout
+        return dict(line.split("=", 1) for line in output.splitlines() if line.startswith("LINUX"))
+
+    def test_one_line_for_a_point_release(self, env, folder):
+        """Whatever else names the kernel follows from it."""
+        text = (env.src / "scripts/packages/pins").read_text()
+        (line,) = re.findall(r"^LINUX=.*$", text, re.M)
+        now = self.read(text, folder)
+        assert now["LINUX_RELEASE"] == env.release or os.environ.get("VBW_KERNEL_RELEASE") or env.debug
+        changed = self.read(text.replace(line, 'LINUX="7.3.12-2~bpo13+1 abc"'), folder)
+        assert changed == {"LINUX": "7.3.12-2~bpo13+1 abc", "LINUX_VERSION": "7.3.12-2~bpo13+1",
+                           "LINUX_SOURCE_SHA256": "abc", "LINUX_RELEASE": "7.3.12+deb13-cloud-amd64",
+                           "LINUX_SOURCE": "linux-source-7.3"}
+
+    def test_flavour_stands_for_a_release(self, env, folder):
+        """As KERNEL= takes it: of the version that the build root has."""
+        said = subprocess.run(["bash", "-c", '. "$0"; kernel_release rt-amd64; kernel_release 7.3.9+deb13-amd64',
+                               env.src / "scripts/lib.sh"], check=True, capture_output=True, text=True).stdout
+        version = re.search(r"^LINUX_RELEASE=(.*?)\+", Path("/etc/vbw-root").read_text(), re.M).group(1)
+        assert said.split() == [f"{version}+deb13-rt-amd64", "7.3.9+deb13-amd64"]

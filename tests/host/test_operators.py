@@ -39,7 +39,10 @@ def vm(boot, image, folder):
         file.truncate(64 << 20)
     disks = [Disk(raw_node(file_node(image)), name="disk0", props={"set-wce": True}),
              Disk(flush_fails_node(other, once=False), name="disk1", props={"set-wce": True})]
-    yield boot(Config(disks=disks))
+    machine = boot(Config(disks=disks))
+    # There has to be something to flush.
+    machine.guest("dd if=/dev/zero of=/dev/vdb bs=4k count=1 oflag=direct 2>/dev/null")
+    yield machine
     other.unlink()
 
 
