@@ -75,7 +75,7 @@ builders() {
 	need bison bison
 	need bc bc
 	need xz xz-utils
-	need pahole pahole
+	! grep -q '^CONFIG_DEBUG_INFO_BTF=y' "$1" || need pahole pahole
 	core=$(rustc --print sysroot)/lib/rustlib/src/rust/library/core/src/lib.rs
 	[ -e "$core" ] || die "$core is missing here; install the package rust-src"
 	need_header gelf.h libelf-dev
@@ -99,7 +99,7 @@ package() {
 	done
 	configuration "$release" "$headers/.config"
 	compilers "$release" "$headers/.config"
-	builders
+	builders "$headers/.config"
 	has=$(archive_version "$archive") || die "$archive cannot be read; install $source again"
 	[ "$has" = "${release%%[-+]*}" ] ||
 		die "$archive is Linux $has, the headers are of ${release%%[-+]*}; install $source of that version"

@@ -87,6 +87,7 @@ class TestPackage:
         ("options virtio_blk poll_queues=2\n", "poll_queues=2"),
         ("options virtio-blk queue_depth=8\noptions other a=1\noptions virtio_blk poll_queues=2 num_request_queues=3\n",
          "queue_depth=8 poll_queues=2 num_request_queues=3"),
+        ("options virtio_blk_wce poll_queues=3\noptions virtio_blk poll_queues=2\n", "poll_queues=2 poll_queues=3"),
     ])
     def test_options_are_handed_on(self, env, folder, settings, handed_on):
         """The command that the file has modprobe run, with a modprobe that tells what it is called with."""
