@@ -66,6 +66,7 @@ for _name, _way in WAYS.items():
 @trial("L8", red="a device whose image cannot be opened again stays in write back, and the driver is not told")
 def l8(bench: Bench) -> None:
     """The C driver, set-wce=off, an image that QEMU may not open any more; plain writes in write through."""
+    bench.need_other_users()
     node = bench.mount()
     bench.files.images["disk"].mode = 0o400
     vm = bench.boot(node, STOCK, props={"set-wce": False},
