@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Trials on the raw disk, on a file with a page cache that can be lost."""
 
+import time
+
 from vbw.vm import OURS, STOCK
 
 from .bench import Bench
@@ -52,9 +54,11 @@ def _defect(name: str, way: dict, quick: bool, red: str = "") -> None:
         node = bench.mount(delays=Delays(flush=(0.005, 0.02)), **way)
         vm = bench.boot(node)
         set_mode(vm, "write through")
+        vm.config.tolerated = r"I/O error, dev vda"
+        job = bench.start_load(vm, writer("aio", 0, depth=7), writer("aio", 1, blocks=8192, depth=1))
+        time.sleep(bench.seconds / 3)
         bench.storage.defect = (32 << 20, (64 << 20) - 1)
-        bench.tolerated = vm.config.tolerated = r"I/O error, dev vda"
-        bench.load(vm, writer("aio", 0, depth=7), writer("aio", 1, blocks=8192, depth=1), may_fail=True)
+        bench.end_load(job, may_fail=True)
         bench.at_least("failed writes", bench.notes["failed"], 20)
 
 

@@ -35,7 +35,7 @@ def _move(bench: Bench, vm: VM) -> VM:
 
 @trial("migration")
 def migration(bench: Bench) -> None:
-    """By way of a file to another QEMU and again, every rule, the guest switches all the time."""
+    """The guest moves to another QEMU, by way of a file, and again; every rule, the guest switches all the time."""
     vm = bench.boot(bench.serve())
     job = bench.start_load(vm, CACHE_TYPE, "toggle=20000", *everybody(), seconds=bench.seconds * 2)
     for _ in range(2):

@@ -13,7 +13,7 @@ from vbw.env import Env
 from .bench import Bench, NotHere
 
 # How long a load lasts, in seconds, and how often the list is gone through.
-PROFILES = {"quick": (5, 1), "normal": (20, 1), "long": (60, 40)}
+PROFILES = {"quick": (5, 1), "normal": (20, 1), "long": (60, 8)}
 
 
 @dataclass(frozen=True)
