@@ -83,7 +83,7 @@ class FileSystem:
     take_down: str = "true"
 
 
-EXT4 = FileSystem("ext4", ["mkfs.ext4", "-q", "-F"], 96, "/usr/sbin/e2fsck -fn /dev/vda", ["/usr/sbin/e2fsck"],
+EXT4 = FileSystem("ext4", ["mkfs.ext4", "-q", "-F", "-b", "4096"], 96, "/usr/sbin/e2fsck -fn /dev/vda", ["/usr/sbin/e2fsck"],
                   ["ext4"])
 XFS = FileSystem("xfs", ["mkfs.xfs", "-q", "-f"], 320, "/usr/sbin/xfs_repair -n /dev/vda",
                  ["/usr/sbin/xfs_repair"], ["xfs"])

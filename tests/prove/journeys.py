@@ -61,7 +61,9 @@ def suspended(bench: Bench) -> None:
 @trial("reset")
 def reset(bench: Bench) -> None:
     """The disk's function is reset again and again, every rule, the guest switches all the time."""
-    vm = bench.boot(bench.serve())
+    # A function that its port can reset.
+    vm = bench.boot(bench.serve(), props={"bus": "root0"},
+                    extra_first=["-device", "pcie-root-port,id=root0,chassis=1"])
 
     def step() -> None:
         vm.guest(f"echo 1 > $(readlink -f {SYSFS}/device/..)/reset")
