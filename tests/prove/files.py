@@ -6,7 +6,6 @@ import time
 from vbw.vm import OURS, STOCK
 
 from .bench import Bench
-from .nbd import Delays
 from .raw import CACHE_TYPE, RULES, everybody, set_mode, writer
 from .trials import trial
 
@@ -50,12 +49,11 @@ def _defect(name: str, way: dict, quick: bool, red: str = "") -> None:
     @trial(f"L1-{name}", quick=quick, red=red)
     def defect(bench: Bench) -> None:
         """A part of the file cannot be made durable: every failed write has to fail, in write through."""
-        # Slow flushes, so that several are under way together.
-        node = bench.mount(delays=Delays(flush=(0.005, 0.02)), **way)
+        node = bench.mount(**way)
         vm = bench.boot(node)
         set_mode(vm, "write through")
         vm.config.tolerated = r"I/O error, dev vda"
-        job = bench.start_load(vm, writer("aio", 0, depth=7), writer("aio", 1, blocks=8192, depth=1))
+        job = bench.start_load(vm, writer("aio", 0, depth=4), writer("aio", 1, blocks=8192, depth=4))
         time.sleep(bench.seconds / 3)
         bench.storage.defect = (32 << 20, (64 << 20) - 1)
         bench.end_load(job, may_fail=True)
