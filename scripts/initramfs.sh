@@ -5,8 +5,8 @@
 #
 # Makes the base initramfs for guests with the kernel whose modules are in the folder MODULES
 # (default: VBW_MODULES, or those of the only kernel in the build root) from packages of the build
-# root: busybox, fio with its libraries, the kernel's modules that a test needs, vbwtool and
-# zonetool. Prints its path. What changes with every run (init, the driver, the test scripts) is not
+# root: busybox, fio with its libraries, the kernel's modules that a test needs, vbwtool, zonetool
+# and provetool. Prints its path. What changes with every run (init, the driver, the test scripts) is not
 # in it; the harness appends that as a second archive.
 
 set -euo pipefail
@@ -16,6 +16,7 @@ usage_if_asked "$@"
 run_inside "$@"
 
 tools=("$VBW_SRC"/tests/guest/*.c)
+prove=("$VBW_SRC"/tests/guest/provetool/*.[ch])
 modules=(drivers/block/virtio_blk drivers/virtio/virtio_mmio drivers/iommu/virtio-iommu)
 
 folder=${1:-${VBW_MODULES:-}}
@@ -57,6 +58,7 @@ make_initramfs()
 	for file in "${tools[@]}"; do
 		gcc -static -O2 -Wall -Wextra -Werror -s -o "$tree/bin/$(basename "$file" .c)" "$file"
 	done
+	gcc -static -O2 -Wall -Wextra -Werror -s -o "$tree/bin/provetool" "$VBW_SRC"/tests/guest/provetool/*.c
 	for file in "${module_files[@]}"; do
 		case $file in
 		*.xz) xz -dc "$file" >"$tree/lib/modules/$(basename "${file%.xz}")" ;;
@@ -69,7 +71,7 @@ make_initramfs()
 	rm -rf "$tree"
 }
 
-inputs=("$0" "${tools[@]}" "${binaries[@]}" "${module_files[@]}" "${libraries[@]}")
+inputs=("$0" "${tools[@]}" "${prove[@]}" "${binaries[@]}" "${module_files[@]}" "${libraries[@]}")
 part initramfs "$(key "$folder" "$(sha256sum "${inputs[@]}" | cut -d' ' -f1)")" make_initramfs
 prune initramfs 8
 echo "$PART/initramfs.cpio"

@@ -22,6 +22,8 @@ def seed():
 def test_trial(env, seed, entry):
     """Ours must lose nothing, a control has to lose something."""
     result = run(env, entry, seed_of(seed, entry.name, 0), PROFILES["quick"][0])
+    if result.skipped:
+        pytest.skip(result.skipped)
     assert not result.broken, f"seed {seed}: {result.broken}"
     assert result.acknowledged > 50
     assert (result.lost > 0) == entry.control, prove.text_of(result)

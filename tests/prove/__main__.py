@@ -16,7 +16,7 @@ from vbw.env import Env
 from .trials import PROFILES, TRIALS, Result, run, seed_of
 
 # Each of these puts trials into the list.
-for _name in ("raw", "files", "formats", "systems", "journeys", "vhost", "controls"):
+for _name in ("raw", "files", "formats", "systems", "databases", "journeys", "vhost", "controls"):
     importlib.import_module(f"prove.{_name}")
 
 
@@ -46,10 +46,10 @@ def load_env() -> Env:
 def text_of(result: Result) -> str:
     """One line for a result, and more if it is not what it should be."""
     notes = ", ".join(f"{value} {name}" for name, value in result.notes.items() if name != "sent" and value)
-    verdict = "ok" if result.good else "BROKEN" if result.broken else "BLIND" if result.trial.control else "LOST"
+    verdict = "skip" if result.skipped else "ok" if result.good else "BROKEN" if result.broken else "BLIND" if result.trial.control else "LOST"
     text = (f"{verdict:6} {result.trial.name:20} {result.acknowledged:8} acknowledged {result.lost:6} lost"
             f"  {result.seconds:4.0f} s  seed {result.seed}  {notes}")
-    more = [result.broken] if result.broken else []
+    more = [each for each in (result.skipped, result.broken) if each]
     if result.lost and not result.trial.control:
         more += result.examples
     return "\n    ".join([text, *"\n".join(more).splitlines()])

@@ -4,6 +4,7 @@
 import asyncio
 import dataclasses
 import json
+import os
 import random
 import re
 import shlex
@@ -32,6 +33,10 @@ PORT_NAME = "vbw.ack"
 
 class BadSetUp(Exception):
     """A trial that is not what it says it is, so that its outcome says nothing."""
+
+
+class NotHere(Exception):
+    """A trial that needs what this machine or user does not have."""
 
 
 def knows_set_wce(folder: Path) -> bool:
@@ -108,6 +113,8 @@ class Bench:
     def mount(self, size: int = 64 * MIB, content: Path | None = None, where: str = "in place",
               aio: str = "threads", direct: bool = False, **options: Any) -> dict[str, Any]:
         """Make the storage and its judge; returns the block node of it as a file."""
+        if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+            raise NotHere("/dev/fuse cannot be opened")
         self._judge(size, content, where)
         self.files = fuse.FileSystem(self.socket("mnt"), self.random.getrandbits(32), **options)
         path = self.files.add("disk", self.storage)
@@ -205,6 +212,11 @@ class Bench:
             return dict(self.judge.acked)
         self.note("cuts", 1)
         return self.call(cut)
+
+    def need_other_users(self) -> None:
+        """Raise if there is only one user in this namespace."""
+        if int(Path("/proc/self/uid_map").read_text().split()[2]) <= 65534:
+            raise NotHere("there are no other users in this namespace")
 
     def note(self, name: str, value: int) -> None:
         """Add to a number that is shown with the result."""

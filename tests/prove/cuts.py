@@ -83,7 +83,7 @@ class FileSystem:
     take_down: str = "true"
 
 
-EXT4 = FileSystem("ext4", ["mkfs.ext4", "-q", "-F"], 96, "/usr/sbin/e2fsck -fn /dev/vda", ["/usr/sbin/e2fsck"],
+EXT4 = FileSystem("ext4", ["mkfs.ext4", "-q", "-F", "-b", "4096"], 96, "/usr/sbin/e2fsck -fn /dev/vda", ["/usr/sbin/e2fsck"],
                   ["ext4"])
 XFS = FileSystem("xfs", ["mkfs.xfs", "-q", "-f"], 320, "/usr/sbin/xfs_repair -n /dev/vda",
                  ["/usr/sbin/xfs_repair"], ["xfs"])
@@ -109,6 +109,8 @@ class Cuts:
     # What the guest runs below the mount point, beside looking for records: prints "row BLOCK NUMBER".
     query: str = ""
     binaries: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    memory_mb: int = 512
     kept: list[tuple[Path, dict[int, int]]] = field(default_factory=list)
 
     def take(self) -> None:
@@ -123,9 +125,9 @@ class Cuts:
         bench, system = self.bench, self.system
         image = bench.folder / "looked-at"
         image.touch()
-        initrd = guestfiles.build(bench.env, system.binaries + self.binaries, system.modules)
+        initrd = guestfiles.build(bench.env, system.binaries + self.binaries, system.modules, self.files)
         vm = VM(bench.env, Config(disks=[Disk(raw_node(file_node(image)))], stock_qemu=True, initrd=initrd,
-                                  deadline=120 + 30 * self.most), bench.folder / "checker")
+                                  memory_mb=self.memory_mb, deadline=120 + 30 * self.most), bench.folder / "checker")
         image.write_bytes(bytes(BLOCK))
         for number, (path, acked) in enumerate(self.kept):
             # One disk after the other under the same name, so that QEMU need not start again.

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """Trials on the raw disk, on a file with a page cache that can be lost."""
 
+import time
+
 from vbw.vm import OURS, STOCK
 
 from .bench import Bench
-from .nbd import Delays
 from .raw import CACHE_TYPE, RULES, everybody, set_mode, writer
 from .trials import trial
 
@@ -48,13 +49,14 @@ def _defect(name: str, way: dict, quick: bool, red: str = "") -> None:
     @trial(f"L1-{name}", quick=quick, red=red)
     def defect(bench: Bench) -> None:
         """A part of the file cannot be made durable: every failed write has to fail, in write through."""
-        # Slow flushes, so that several are under way together.
-        node = bench.mount(delays=Delays(flush=(0.005, 0.02)), **way)
+        node = bench.mount(**way)
         vm = bench.boot(node)
         set_mode(vm, "write through")
+        vm.config.tolerated = r"I/O error, dev vda"
+        job = bench.start_load(vm, writer("aio", 0, depth=4), writer("aio", 1, blocks=8192, depth=4))
+        time.sleep(bench.seconds / 3)
         bench.storage.defect = (32 << 20, (64 << 20) - 1)
-        bench.tolerated = vm.config.tolerated = r"I/O error, dev vda"
-        bench.load(vm, writer("aio", 0, depth=7), writer("aio", 1, blocks=8192, depth=1), may_fail=True)
+        bench.end_load(job, may_fail=True)
         bench.at_least("failed writes", bench.notes["failed"], 20)
 
 
@@ -66,6 +68,7 @@ for _name, _way in WAYS.items():
 @trial("L8", red="a device whose image cannot be opened again stays in write back, and the driver is not told")
 def l8(bench: Bench) -> None:
     """The C driver, set-wce=off, an image that QEMU may not open any more; plain writes in write through."""
+    bench.need_other_users()
     node = bench.mount()
     bench.files.images["disk"].mode = 0o400
     vm = bench.boot(node, STOCK, props={"set-wce": False},

@@ -220,7 +220,7 @@ class FileSystem:
         # A buffered one is followed by an FSYNC, which is what makes it durable.
         durable = bool(flags & os.O_DSYNC and flags & os.O_DIRECT)
         self._change(unique, storage.arrive("write", offset, size, data, durable), storage,
-                     struct.pack("<II", size, 0))
+                     struct.pack("<II", size, 0), bool(flags & os.O_DIRECT))
 
     def _fallocate(self, unique: int, node: int, body: memoryview) -> None:
         image = self._image(node)
@@ -231,11 +231,15 @@ class FileSystem:
         length = min(length, image.storage.size - offset)
         self._change(unique, image.storage.arrive("write", offset, length), image.storage, b"")
 
-    def _change(self, unique: int, request: Request, storage: Storage, answer: bytes) -> None:
+    def _change(self, unique: int, request: Request, storage: Storage, answer: bytes, direct: bool = False) -> None:
         def finish() -> None:
-            storage.complete(request)
-            # A direct write finds out itself; the others' errors wait for an FSYNC.
-            self._reply(unique, errno.EIO if request.failed else 0, b"" if request.failed else answer)
+            # A direct write finds out itself that it failed; the others' errors wait for an FSYNC.
+            if direct and storage.is_defective(request):
+                storage.fail(request)
+                self._reply(unique, errno.EIO)
+            else:
+                storage.complete(request)
+                self._reply(unique, 0, answer)
         self._later(request, finish)
 
     def _fsync(self, unique: int, node: int, body: memoryview) -> None:

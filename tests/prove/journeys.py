@@ -35,7 +35,7 @@ def _move(bench: Bench, vm: VM) -> VM:
 
 @trial("migration")
 def migration(bench: Bench) -> None:
-    """By way of a file to another QEMU and again, every rule, the guest switches all the time."""
+    """The guest moves to another QEMU, by way of a file, and again; every rule, the guest switches all the time."""
     vm = bench.boot(bench.serve())
     job = bench.start_load(vm, CACHE_TYPE, "toggle=20000", *everybody(), seconds=bench.seconds * 2)
     for _ in range(2):
@@ -61,7 +61,9 @@ def suspended(bench: Bench) -> None:
 @trial("reset")
 def reset(bench: Bench) -> None:
     """The disk's function is reset again and again, every rule, the guest switches all the time."""
-    vm = bench.boot(bench.serve())
+    # A function that its port can reset.
+    vm = bench.boot(bench.serve(), props={"bus": "root0"},
+                    extra_first=["-device", "pcie-root-port,id=root0,chassis=1"])
 
     def step() -> None:
         vm.guest(f"echo 1 > $(readlink -f {SYSFS}/device/..)/reset")

@@ -92,7 +92,7 @@ def alone_buffered(bench: Bench) -> None:
 def write_back(bench: Bench) -> None:
     """Every rule but the plain writes', in write back throughout."""
     vm = bench.boot(bench.serve())
-    bench.load(vm, *everybody()[:len(RULES)])
+    bench.load(vm, *everybody()[:len(RULES)], meanwhile=cuts.of_raw_disk(bench))
     bench.at_least("flushes", bench.storage.counts["flush"], 10)
 
 
@@ -101,7 +101,7 @@ def write_through(bench: Bench) -> None:
     """Every rule in write through throughout, plain writes too."""
     vm = bench.boot(bench.serve())
     set_mode(vm, "write through")
-    bench.load(vm, "steady=through", *everybody()[:-1])
+    bench.load(vm, "steady=through", *everybody()[:-1], meanwhile=cuts.of_raw_disk(bench))
 
 
 

@@ -124,6 +124,11 @@ class Storage:
         self._note("fails", request)
         self._flying.discard(request)
 
+    def is_defective(self, request: Request) -> bool:
+        """Whether a request is for a part of the disk on which nothing can be made durable."""
+        return (self.defect is not None and request.offset <= self.defect[1]
+                and request.offset + request.length > self.defect[0])
+
     def _note(self, what: str, request: Request) -> None:
         kind = f"{request.kind} with FUA" if request.fua else request.kind
         self._events.append((self._now, what, kind, request.offset // BLOCK,
@@ -137,7 +142,7 @@ class Storage:
 
     def _harden(self, request: Request) -> bool:
         """Make a write durable, but for what a later one has made durable already; says whether it could."""
-        if self.defect and request.offset <= self.defect[1] and request.offset + request.length > self.defect[0]:
+        if self.is_defective(request):
             return False
         first = request.offset // SECTOR
         last = first + request.length // SECTOR

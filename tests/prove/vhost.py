@@ -49,7 +49,7 @@ def _guest(bench: Bench, node: dict[str, Any]) -> Iterator[tuple[VM, Daemon]]:
     """A guest whose disk is such an export. It ends before the daemon does."""
     daemon = Daemon(bench, node)
     try:
-        device = {"driver": "vhost-user-blk-pci", "id": "disk0", "chardev": "export"}
+        device: dict[str, Any] = {"driver": "vhost-user-blk-pci", "id": "disk0", "chardev": "export", "num-queues": 1}
         known = subprocess.run([bench.env.qemu / "qemu-system-x86_64", "-device", "vhost-user-blk-pci,help"],
                                capture_output=True, text=True, check=True).stdout
         if "set-wce" in known:
