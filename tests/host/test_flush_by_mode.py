@@ -210,7 +210,7 @@ def test_a_rule_that_sets_the_mode_rests(boot, disk):
 def poller(vm, text, seconds):
     """Who waits for a status, and has begun to."""
     job = vm.guest.start(f"exec vbwtool wait {SYS}/cache_type_status '{text}' {seconds}")
-    vm.guest(f"n=0; until grep -q poll /proc/[0-9]*/wchan; do n=$((n + 1)); [ $n -lt 500 ] || exit 1; "
+    vm.guest("n=0; until grep -q poll /proc/[0-9]*/wchan; do n=$((n + 1)); [ $n -lt 500 ] || exit 1; "
              "usleep 10000; done")
     return job
 
