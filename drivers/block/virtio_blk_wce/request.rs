@@ -32,6 +32,10 @@ impl Operations for VirtioBlk {
     type RequestData = Chain<Header>;
     type Data = Self;
 
+    fn new_request_data() -> impl PinInit<Self::RequestData> {
+        Chain::new()
+    }
+
     fn queue_rq(
         blk: &Self,
         hw: HwQueue<'_>,

@@ -43,11 +43,14 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// The driver's module, which stays as long as its disks are open.
     type Module: ModuleMetadata;
 
-    /// What each request carries for the driver. Made once for each, not anew for each use.
-    type RequestData: Default + Send;
+    /// What each request carries for the driver.
+    type RequestData: Send;
 
     /// What the disk's queues and attributes share.
     type Data: Send + Sync;
+
+    /// Makes what a request carries: once for each, not anew for each use. It stays where it is.
+    fn new_request_data() -> impl PinInit<Self::RequestData>;
 
     /// Passes a request on to the device.
     ///
@@ -370,13 +373,13 @@ impl<T: Operations> Vtable<T> {
         _hctx_idx: c_uint,
         _numa_node: c_int,
     ) -> c_int {
-        // SAFETY: The block layer passes a valid request with a private area of the size that the
-        // tag set asked for; it is aligned for pointers.
-        unsafe {
-            Request::<T>::data_ptr(NonNull::new_unchecked(rq)).write(T::RequestData::default())
-        };
-
         const { assert!(align_of::<T::RequestData>() <= align_of::<bindings::request>()) };
+
+        // SAFETY: The block layer passes a valid request with a private area of the size that the
+        // tag set asked for; it is aligned for pointers, and stays where it is until `exit_request`.
+        let Ok(()) = unsafe {
+            T::new_request_data().__init(Request::<T>::data_ptr(NonNull::new_unchecked(rq)))
+        };
         0
     }
 

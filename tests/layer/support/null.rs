@@ -28,6 +28,10 @@ impl Operations for Null {
     type RequestData = ();
     type Data = ();
 
+    fn new_request_data() -> impl PinInit<Self::RequestData> {
+        // A value makes itself.
+    }
+
     fn queue_rq(_: &(), _: HwQueue<'_>, rq: Request<Self>, _: bool) -> Result<(), Rejected<Self>> {
         Err((rq, Status::NOTSUPP))
     }

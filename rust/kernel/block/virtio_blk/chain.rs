@@ -24,6 +24,7 @@ use crate::{
     virtio::queue::Buffer,
 };
 use core::{
+    marker::PhantomPinned,
     mem::offset_of,
     ptr::{null_mut, NonNull}, //
 };
@@ -32,6 +33,7 @@ use kernel::{
     prelude::*,
     transmute::AsBytes, //
 };
+use pin_init::pin_init_from_closure;
 
 /// Segments for which a request has room of its own.
 const INLINE_SEGMENTS: usize = 2;
@@ -46,7 +48,9 @@ pub(crate) const NO_STATUS: u8 = 0xff;
 ///
 /// # Invariants
 ///
-/// `table` is empty, or was made by `sg_alloc_table_chained()` with `inline` as its first chunk.
+/// - `table` is empty, or was made by `sg_alloc_table_chained()` with `inline` as its first chunk.
+/// - `header_list` is a list of `header`. `status_list` is one of `status`, with `appended` before it
+///   if `appends` is set.
 #[repr(C)]
 pub struct Chain<H> {
     header: H,
@@ -58,23 +62,66 @@ pub struct Chain<H> {
     direction: Direction,
     table: sg_table,
     inline: [scatterlist; INLINE_SEGMENTS],
+    // A request of the block layer stays where it is, so that these are made only once.
+    header_list: scatterlist,
+    status_list: scatterlist,
+    _pin: PhantomPinned,
 }
 
 // SAFETY: The pointers in it point into itself or to memory that it owns.
 unsafe impl<H: Send> Send for Chain<H> {}
 
-impl<H: Default> Default for Chain<H> {
-    fn default() -> Self {
-        // INVARIANT: An empty table.
-        Self {
-            header: H::default(),
-            appended: 0,
-            status: NO_STATUS,
-            appends: false,
-            direction: Direction::None,
-            table: sg_table::default(),
-            inline: [scatterlist::default(); INLINE_SEGMENTS],
+impl<H: AsBytes + Default> Chain<H> {
+    /// An empty chain.
+    pub fn new() -> impl PinInit<Self> {
+        const { assert!(offset_of!(Self, status) == offset_of!(Self, appended) + 8) };
+
+        // SAFETY: The closure initializes all of `chain`, which is pinned when it is initialized, so
+        // that the lists stay right.
+        unsafe {
+            pin_init_from_closure(|chain: *mut Self| {
+                // INVARIANT: An empty table; the lists follow.
+                chain.write(Self {
+                    header: H::default(),
+                    appended: 0,
+                    status: NO_STATUS,
+                    appends: false,
+                    direction: Direction::None,
+                    table: sg_table::default(),
+                    inline: [scatterlist::default(); INLINE_SEGMENTS],
+                    header_list: scatterlist::default(),
+                    status_list: scatterlist::default(),
+                    _pin: PhantomPinned,
+                });
+                bindings::sg_init_one(
+                    &raw mut (*chain).header_list,
+                    (&raw const (*chain).header).cast(),
+                    size_of::<H>() as u32,
+                );
+                (*chain).list_status(false);
+
+                Ok(())
+            })
         }
+    }
+
+    /// Makes the list of what the device writes besides data.
+    ///
+    /// # Safety
+    ///
+    /// `self` must stay where it is.
+    unsafe fn list_status(&mut self, appends: bool) {
+        let (first, len) = if appends {
+            ((&raw const self.appended).cast(), APPENDED + 1)
+        } else {
+            ((&raw const self.status).cast(), 1)
+        };
+
+        // SAFETY: The list is valid for writes. The memory, in which the status follows what
+        // precedes it, is that of the page allocator, as lists need.
+        unsafe { bindings::sg_init_one(&mut self.status_list, first, len) };
+        // INVARIANT: The list is what it is said to be.
+        self.appends = appends;
     }
 }
 
@@ -99,7 +146,10 @@ where
 
         chain.header = header;
         chain.status = NO_STATUS;
-        chain.appends = appends;
+        if chain.appends != appends {
+            // SAFETY: The request, and so its chain, stays where it is.
+            unsafe { chain.list_status(appends) };
+        }
         chain.direction = direction;
         chain.table.nents = 0;
         chain.table.orig_nents = 0;
@@ -153,7 +203,10 @@ where
 
         chain.header = header;
         chain.status = NO_STATUS;
-        chain.appends = false;
+        if chain.appends {
+            // SAFETY: The request, and so its chain, stays where it is.
+            unsafe { chain.list_status(false) };
+        }
         chain.direction = Direction::None;
     }
 
@@ -231,33 +284,21 @@ where
         f: impl FnOnce(&mut [*mut scatterlist], u32, u32) -> R,
     ) -> R {
         let chain = Request::<T>::data_ptr(ptr.cast());
-        let mut header = scatterlist::default();
-        let mut status = scatterlist::default();
-
-        const { assert!(offset_of!(Chain<H>, status) == offset_of!(Chain<H>, appended) + 8) };
-
         // SAFETY: By the requirement of this function the request is ours, and its private area is
-        // an initialized chain. Its memory is that of the page allocator, as lists need.
-        let (table, direction) = unsafe {
-            bindings::sg_init_one(
-                &mut header,
-                (&raw const (*chain).header).cast(),
-                size_of::<H>() as u32,
-            );
-            if (*chain).appends {
-                let len = APPENDED + 1;
-                bindings::sg_init_one(&mut status, (&raw const (*chain).appended).cast(), len);
-            } else {
-                bindings::sg_init_one(&mut status, (&raw const (*chain).status).cast(), 1);
-            }
-
-            ((*chain).table.sgl, (*chain).direction)
+        // an initialized chain, of which the lists are parts.
+        let (header, table, status, direction) = unsafe {
+            (
+                &raw mut (*chain).header_list,
+                (*chain).table.sgl,
+                &raw mut (*chain).status_list,
+                (*chain).direction,
+            )
         };
 
         match direction {
-            Direction::None => f(&mut [&mut header, &mut status], 1, 1),
-            Direction::ToDevice => f(&mut [&mut header, table, &mut status], 2, 1),
-            Direction::FromDevice => f(&mut [&mut header, table, &mut status], 1, 2),
+            Direction::None => f(&mut [header, status], 1, 1),
+            Direction::ToDevice => f(&mut [header, table, status], 2, 1),
+            Direction::FromDevice => f(&mut [header, table, status], 1, 2),
         }
     }
 }
