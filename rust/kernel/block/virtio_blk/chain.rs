@@ -14,6 +14,7 @@
 //! rq.unmap();
 //! ```
 
+use super::data_list::DataList;
 use crate::{
     bindings,
     block::{
@@ -26,17 +27,14 @@ use crate::{
 use core::{
     marker::PhantomPinned,
     mem::offset_of,
-    ptr::{null_mut, NonNull}, //
+    ptr::NonNull, //
 };
 use kernel::{
-    bindings::{scatterlist, sg_table},
+    bindings::scatterlist,
     prelude::*,
     transmute::AsBytes, //
 };
 use pin_init::pin_init_from_closure;
-
-/// Segments for which a request has room of its own.
-const INLINE_SEGMENTS: usize = 2;
 
 /// The length of what precedes the status in the answer to a zone append, in bytes.
 const APPENDED: u32 = size_of::<u64>() as u32;
@@ -48,9 +46,8 @@ pub(crate) const NO_STATUS: u8 = 0xff;
 ///
 /// # Invariants
 ///
-/// - `table` is empty, or was made by `sg_alloc_table_chained()` with `inline` as its first chunk.
-/// - `header_list` is a list of `header`. `status_list` is one of `status`, with `appended` before it
-///   if `appends` is set.
+/// `header_list` is a list of `header`. `status_list` is one of `status`, with `appended` before it if
+/// `appends` is set.
 #[repr(C)]
 pub struct Chain<H> {
     header: H,
@@ -60,8 +57,7 @@ pub struct Chain<H> {
     status: u8,
     appends: bool,
     direction: Direction,
-    table: sg_table,
-    inline: [scatterlist; INLINE_SEGMENTS],
+    data: DataList,
     // A request of the block layer stays where it is, so that these are made only once.
     header_list: scatterlist,
     status_list: scatterlist,
@@ -80,15 +76,14 @@ impl<H: AsBytes + Default> Chain<H> {
         // that the lists stay right.
         unsafe {
             pin_init_from_closure(|chain: *mut Self| {
-                // INVARIANT: An empty table; the lists follow.
+                // INVARIANT: The lists follow.
                 chain.write(Self {
                     header: H::default(),
                     appended: 0,
                     status: NO_STATUS,
                     appends: false,
                     direction: Direction::None,
-                    table: sg_table::default(),
-                    inline: [scatterlist::default(); INLINE_SEGMENTS],
+                    data: DataList::default(),
                     header_list: scatterlist::default(),
                     status_list: scatterlist::default(),
                     _pin: PhantomPinned,
@@ -144,6 +139,7 @@ where
         let rq = self.as_raw();
         let chain = self.data_mut();
 
+        chain.data.free();
         chain.header = header;
         chain.status = NO_STATUS;
         if chain.appends != appends {
@@ -151,47 +147,14 @@ where
             unsafe { chain.list_status(appends) };
         }
         chain.direction = direction;
-        chain.table.nents = 0;
-        chain.table.orig_nents = 0;
-
         if segments == 0 {
             chain.direction = Direction::None;
             return Ok(());
         }
 
-        let inline = chain.inline.as_mut_ptr();
-        chain.table.sgl = inline;
-
-        // SAFETY: `table` is empty, and `inline`, which moves no more than the request does, has
-        // the elements that are said.
-        let ret = unsafe {
-            bindings::sg_alloc_table_chained(
-                &mut chain.table,
-                segments.into(),
-                inline,
-                INLINE_SEGMENTS as u32,
-            )
-        };
-        if ret != 0 {
-            chain.table.orig_nents = 0;
-            return Err(ENOMEM);
-        }
-
-        let mut last = null_mut();
-        // SAFETY: The scatterlist has room for all segments that the request has, and the driver
-        // owns the request.
-        let mapped = unsafe { bindings::__blk_rq_map_sg(rq, chain.table.sgl, &mut last) };
-
-        match u32::try_from(mapped) {
-            Ok(nents) if nents > 0 => {
-                chain.table.nents = nents;
-                Ok(())
-            }
-            _ => {
-                self.unmap();
-                Err(EIO)
-            }
-        }
+        // SAFETY: The request is valid and ours, and stays where it is. A list that was made before
+        // was freed by `unmap()`.
+        unsafe { chain.data.fill(rq, segments) }
     }
 
     /// Fills the chain of a request whose data the device has had already: the header of a request
@@ -215,14 +178,7 @@ where
     pub fn unmap(&mut self) {
         self.free_payload();
 
-        let chain = self.data_mut();
-
-        if chain.table.orig_nents != 0 {
-            // SAFETY: By the type invariant the table was made with this first chunk.
-            unsafe { bindings::sg_free_table_chained(&mut chain.table, INLINE_SEGMENTS as u32) };
-            chain.table.orig_nents = 0;
-            chain.table.nents = 0;
-        }
+        self.data_mut().data.free();
     }
 
     /// Where the device says that a zone append has written, in its byte order; `None` for every
@@ -289,7 +245,7 @@ where
         let (header, table, status, direction) = unsafe {
             (
                 &raw mut (*chain).header_list,
-                (*chain).table.sgl,
+                (*chain).data.as_ptr(),
                 &raw mut (*chain).status_list,
                 (*chain).direction,
             )
