@@ -35,7 +35,10 @@ mod running;
 pub use running::{Running, Slot, Start};
 
 use super::Device;
-use crate::bindings;
+use crate::{
+    bindings,
+    sync::irq_save::{SpinLockIrqSave, SpinLockIrqSaveGuard}, //
+};
 use core::{
     marker::PhantomData,
     ops::{Deref, DerefMut},
@@ -46,16 +49,14 @@ use kernel::{
     device,
     error::to_result,
     prelude::*,
+    static_lock_class,
     sync::{
         aref::ARef,
-        lock::{spinlock::SpinLockIrqBackend, Guard},
         new_mutex,
-        new_spinlock_irq,
         rcu,
         ArcBorrow,
         CondVar,
-        Mutex,
-        SpinLockIrq, //
+        Mutex, //
     },
 };
 
@@ -135,7 +136,7 @@ unsafe impl<B: Buffer, S: Send> Send for Ring<B, S> {}
 ///
 /// It gives no mutable reference to the ring itself, by which two rings could change places: the
 /// one who deletes a virtqueue relies on it being where he has put it.
-pub struct RingGuard<'a, B: Buffer, S>(Guard<'a, Ring<B, S>, SpinLockIrqBackend>);
+pub struct RingGuard<'a, B: Buffer, S>(SpinLockIrqSaveGuard<'a, Ring<B, S>>);
 
 impl<B: Buffer, S> Deref for RingGuard<'_, B, S> {
     type Target = S;
@@ -356,7 +357,7 @@ impl Kick<'_> {
 #[pin_data]
 pub struct Queue<B: Buffer, S> {
     #[pin]
-    ring: SpinLockIrq<Ring<B, S>>,
+    ring: SpinLockIrqSave<Ring<B, S>>,
 }
 
 impl<B: Buffer, S> Queue<B, S> {
@@ -430,7 +431,7 @@ impl<B: Buffer, S: Default> Queues<B, S> {
                 _buffers: PhantomData,
             };
             let queue = KBox::pin_init(
-                pin_init!(Queue { ring <- new_spinlock_irq!(ring, "virtqueue") }),
+                pin_init!(Queue { ring <- SpinLockIrqSave::new(ring, c"virtqueue", static_lock_class!()) }),
                 GFP_KERNEL,
             )?;
             queues.push(queue, GFP_KERNEL)?;
