@@ -8,7 +8,7 @@ use crate::{
     limits, //
 };
 use core::mem;
-use kernel::{prelude::*, sync::rcu};
+use kernel::prelude::*;
 use kernel_ext::{
     block::{
         batch::{Completed, Completions, RequestList},
@@ -24,6 +24,7 @@ use kernel_ext::{
         },
         zoned::ZoneReport, //
     },
+    sync::rcu::Section,
     virtio::queue::{Queue, RingGuard},
 };
 
@@ -41,6 +42,7 @@ impl Operations for VirtioBlk {
         hw: HwQueue<'_>,
         mut rq: Request<Self>,
         last: bool,
+        section: Section<'_>,
     ) -> Result<(), Rejected<Self>> {
         let Some(queue) = blk.queue(hw.index()) else {
             return Err((rq, Status::IOERR));
@@ -53,7 +55,7 @@ impl Operations for VirtioBlk {
                 return Ok(());
             }
             if rq.is_partly_done() {
-                return finish(blk, queue, hw, rq);
+                return finish(blk, queue, hw, rq, section);
             }
         }
         let rq = prepare(blk, rq)?;
@@ -63,22 +65,26 @@ impl Operations for VirtioBlk {
         match ring.add(rq) {
             Ok(()) => {
                 if last {
-                    kick(ring);
+                    kick(ring, section);
                 }
                 Ok(())
             }
-            Err((rq, err)) => Err(refuse(hw, ring, rq, err)),
+            Err((rq, err)) => Err(refuse(hw, ring, rq, err, section)),
         }
     }
 
-    fn queue_rqs(blk: &Self, mut requests: RequestList<Self>) -> RequestList<Self> {
+    fn queue_rqs(
+        blk: &Self,
+        mut requests: RequestList<Self>,
+        section: Section<'_>,
+    ) -> RequestList<Self> {
         let mut refused = RequestList::default();
         let mut ready = RequestList::default();
         let mut index = 0;
 
         while let Some(rq) = requests.pop() {
             if rq.queue_index() != index {
-                add_all(blk, index, mem::take(&mut ready));
+                add_all(blk, index, mem::take(&mut ready), section);
                 index = rq.queue_index();
             }
             if flush::is_one(&rq) {
@@ -90,17 +96,17 @@ impl Operations for VirtioBlk {
                 Err((rq, _)) => refused.push(rq),
             }
         }
-        add_all(blk, index, ready);
+        add_all(blk, index, ready, section);
 
         refused
     }
 
-    fn commit_rqs(blk: &Self, hw: HwQueue<'_>) {
+    fn commit_rqs(blk: &Self, hw: HwQueue<'_>, section: Section<'_>) {
         let Some(queue) = blk.queue(hw.index()) else {
             return;
         };
 
-        kick(queue.lock());
+        kick(queue.lock(), section);
     }
 
     fn poll(blk: &Self, hw: HwQueue<'_>, completions: &mut Completions<'_, Self>) -> usize {
@@ -197,9 +203,8 @@ fn prepare(
 
 /// Tells the device of what was added to a ring, without holding its lock any longer.
 #[inline]
-fn kick(mut ring: RingGuard<'_, Buffer, QueueState>) {
-    let rcu = rcu::read_lock();
-    let kick = ring.prepare_kick(&rcu);
+fn kick(mut ring: RingGuard<'_, Buffer, QueueState>, section: Section<'_>) {
+    let kick = ring.prepare_kick(section);
 
     drop(ring);
     kick.notify();
@@ -212,6 +217,7 @@ fn refuse(
     mut ring: RingGuard<'_, Buffer, QueueState>,
     mut rq: Request<VirtioBlk>,
     err: Error,
+    section: Section<'_>,
 ) -> Rejected<VirtioBlk> {
     // Nothing is stopped when a buffer could not be mapped: that says nothing of the ring, and
     // there may be nothing in it that would start the queue again.
@@ -221,7 +227,7 @@ fn refuse(
     }
     VirtioBlk::check(&ring);
     // What is in the ring makes room when it is done, so the device should know of it.
-    kick(ring);
+    kick(ring, section);
 
     rq.unmap();
     (rq, refusal(err))
@@ -235,21 +241,27 @@ fn finish(
     queue: &Queue<Buffer, QueueState>,
     hw: HwQueue<'_>,
     mut rq: Request<VirtioBlk>,
+    section: Section<'_>,
 ) -> Result<(), Rejected<VirtioBlk>> {
     rq.start();
     let mut ring = queue.lock();
 
     match flush::again(blk, &mut ring, rq) {
         Ok(()) => {
-            kick(ring);
+            kick(ring, section);
             Ok(())
         }
-        Err((rq, err)) => Err(refuse(hw, ring, rq, err)),
+        Err((rq, err)) => Err(refuse(hw, ring, rq, err, section)),
     }
 }
 
 /// Hands requests that are ready for one queue to the device, and tells it once.
-fn add_all(blk: &VirtioBlk, index: usize, mut requests: RequestList<VirtioBlk>) {
+fn add_all(
+    blk: &VirtioBlk,
+    index: usize,
+    mut requests: RequestList<VirtioBlk>,
+    section: Section<'_>,
+) {
     if requests.is_empty() {
         return;
     }
@@ -271,7 +283,7 @@ fn add_all(blk: &VirtioBlk, index: usize, mut requests: RequestList<VirtioBlk>) 
         }
     }
     VirtioBlk::check(&ring);
-    kick(ring);
+    kick(ring, section);
 }
 
 /// Gives a request the ranges that it is for, which are all of its data.

@@ -236,9 +236,7 @@ impl Machine {
         self.volatile |= shown == Mode::WriteBack;
         self.to_consent = false;
         self.phase = match self.phase {
-            Phase::Asked(mode, Origin::User) => {
-                Phase::Over(mode, Origin::User, Err(Failure::Gone))
-            }
+            Phase::Asked(mode, Origin::User) => Phase::Over(mode, Origin::User, Err(Failure::Gone)),
             // These begin anew, or are for naught.
             Phase::Wanted(_, Origin::Reset | Origin::Host)
             | Phase::Asked(_, Origin::Reset | Origin::Host)

@@ -16,7 +16,7 @@ use super::{
     request::{Request, Status},
     zoned::ZoneReport, //
 };
-use crate::bindings;
+use crate::{bindings, sync::rcu::Section};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     device,
@@ -55,7 +55,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// Passes a request on to the device.
     ///
     /// Unless `last` is set more requests follow at once, so that the device may be told of all
-    /// together: by the last one, or by [`Self::commit_rqs`] if that does not come.
+    /// together: by the last one, or by [`Self::commit_rqs`] if that does not come. The block layer
+    /// calls within an RCU read-side critical section, which is `section`.
     ///
     /// # Errors
     ///
@@ -66,16 +67,21 @@ pub trait Operations: Sized + Send + Sync + 'static {
         hw: HwQueue<'_>,
         rq: Request<Self>,
         last: bool,
+        section: Section<'_>,
     ) -> Result<(), Rejected<Self>>;
 
     /// Passes requests, for any hardware queues of a disk, on to the device together.
     ///
     /// Returns those that it did not [start](Request::start) because something hinders them:
     /// [`Self::queue_rq`] gets them one by one and tells what.
-    fn queue_rqs(data: &Self::Data, requests: RequestList<Self>) -> RequestList<Self>;
+    fn queue_rqs(
+        data: &Self::Data,
+        requests: RequestList<Self>,
+        section: Section<'_>,
+    ) -> RequestList<Self>;
 
     /// Tells the device of requests that were queued without `last`.
-    fn commit_rqs(data: &Self::Data, hw: HwQueue<'_>);
+    fn commit_rqs(data: &Self::Data, hw: HwQueue<'_>, section: Section<'_>);
 
     /// Looks for requests of a polled queue that the device has answered, and gives them to
     /// `completions`. Returns how many there were.
@@ -293,6 +299,20 @@ impl<T: Operations> Vtable<T> {
         }
     }
 
+    /// The section within which the block layer passes requests on: `blk_mq_run_dispatch_ops()`
+    /// begins one of RCU for a tag set that is not `BLK_MQ_F_BLOCKING`, and [`TagSet::new`] makes no
+    /// other.
+    ///
+    /// # Safety
+    ///
+    /// The caller must be called as `queue_rq`, `queue_rqs` or `commit_rqs`, and the value must not
+    /// outlive the call.
+    #[inline]
+    unsafe fn section<'a>() -> Section<'a> {
+        // SAFETY: By the requirement of this function, and as said above.
+        unsafe { Section::assume() }
+    }
+
     extern "C" fn queue_rq(
         hctx: *mut bindings::blk_mq_hw_ctx,
         bd: *const bindings::blk_mq_queue_data,
@@ -306,9 +326,11 @@ impl<T: Operations> Vtable<T> {
             )
         };
 
+        // SAFETY: The section of our caller lasts until this returns.
+        let section = unsafe { Self::section() };
         let given = rq.as_raw();
 
-        match T::queue_rq(data, hw, rq, last) {
+        match T::queue_rq(data, hw, rq, last, section) {
             Ok(()) => Status::OK.into_raw(),
             // The status gives the request back: the one that was passed, whichever that is.
             Err((rq, status)) if rq.as_raw() == given => {
@@ -338,9 +360,11 @@ impl<T: Operations> Vtable<T> {
         // SAFETY: As above.
         let ((data, _), requests) =
             unsafe { (Self::borrow(first.mq_hctx), RequestList::from_raw(*list)) };
+        // SAFETY: The section of our caller lasts until this returns.
+        let section = unsafe { Self::section() };
 
         // SAFETY: The list is the block layer's to use from now on.
-        unsafe { *list = T::queue_rqs(data, requests).into_raw() };
+        unsafe { *list = T::queue_rqs(data, requests, section).into_raw() };
     }
 
     extern "C" fn poll(
@@ -356,10 +380,11 @@ impl<T: Operations> Vtable<T> {
     }
 
     extern "C" fn commit_rqs(hctx: *mut bindings::blk_mq_hw_ctx) {
-        // SAFETY: The block layer passes a valid hardware queue.
-        let (data, hw) = unsafe { Self::borrow(hctx) };
+        // SAFETY: The block layer passes a valid hardware queue. The section of our caller lasts until
+        // this returns.
+        let ((data, hw), section) = unsafe { (Self::borrow(hctx), Self::section()) };
 
-        T::commit_rqs(data, hw);
+        T::commit_rqs(data, hw, section);
     }
 
     extern "C" fn complete(rq: *mut bindings::request) {

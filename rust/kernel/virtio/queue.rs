@@ -37,7 +37,10 @@ pub use running::{Running, Slot, Start};
 use super::Device;
 use crate::{
     bindings,
-    sync::irq_save::{SpinLockIrqSave, SpinLockIrqSaveGuard}, //
+    sync::{
+        irq_save::{SpinLockIrqSave, SpinLockIrqSaveGuard},
+        rcu::Section, //
+    },
 };
 use core::{
     marker::PhantomData,
@@ -270,15 +273,15 @@ impl<B: Buffer, S> RingGuard<'_, B, S> {
     /// The telling itself can take long and needs no lock: drop this guard, then
     /// [`Kick::notify`].
     #[inline]
-    pub fn prepare_kick<'rcu>(&mut self, _rcu: &'rcu rcu::Guard) -> Kick<'rcu> {
+    pub fn prepare_kick<'rcu>(&mut self, section: impl Into<Section<'rcu>>) -> Kick<'rcu> {
         let vq = self
             .0
             .vq
             // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its use.
             .filter(|vq| unsafe { bindings::virtqueue_kick_prepare(vq.as_ptr()) });
 
-        // INVARIANT: `vq` was found in its ring within the read-side critical section of `_rcu`.
-        Kick(vq, PhantomData)
+        // INVARIANT: `vq` was found in its ring within `section`.
+        Kick(vq, section.into())
     }
 
     /// Whether the device has broken the rules, so that nothing comes out of the ring any more
@@ -333,10 +336,7 @@ fn ring_size(vq: NonNull<bindings::virtqueue>) -> u32 {
 /// as `'rcu`. The one who deletes a virtqueue first takes it out of its ring, under the ring's
 /// lock, and then waits for all such sections: see [`Queues::disconnect`].
 #[must_use = "the device may not look for the buffers until it is told"]
-pub struct Kick<'rcu>(
-    Option<NonNull<bindings::virtqueue>>,
-    PhantomData<&'rcu rcu::Guard>,
-);
+pub struct Kick<'rcu>(Option<NonNull<bindings::virtqueue>>, Section<'rcu>);
 
 impl Kick<'_> {
     /// Tells the device, if it asked to be told.
