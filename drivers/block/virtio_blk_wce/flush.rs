@@ -47,7 +47,6 @@ impl Flushes {
     /// Takes a write with FUA that the device has answered, and gives those that are over to `end`.
     ///
     /// To be followed by [`begin`], when all that the device has answered was taken.
-    #[cold]
     pub(crate) fn answered(
         &mut self,
         blk: &VirtioBlk,
@@ -92,14 +91,12 @@ pub(crate) fn is_one(rq: &Request<VirtioBlk>) -> bool {
 
 /// Sends a flush if writes wait for one and none is under way. Returns whether the device has to be
 /// told.
-#[inline]
 pub(crate) fn begin(blk: &VirtioBlk, ring: &mut RingGuard<'_, Buffer, QueueState>) -> bool {
     let flushes = &ring.flushes;
 
     !flushes.under_way && !flushes.waiting.is_empty() && begin_next(blk, ring)
 }
 
-#[cold]
 fn begin_next(blk: &VirtioBlk, ring: &mut RingGuard<'_, Buffer, QueueState>) -> bool {
     let mut covered = mem::take(&mut ring.flushes.waiting);
     let Some(rq) = covered.pop() else {

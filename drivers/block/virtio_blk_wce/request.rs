@@ -127,7 +127,7 @@ impl Operations for VirtioBlk {
             used = true;
             match buffer {
                 Submission::Request(rq) if rq.is_fua() => {
-                    ring.flushes.answered(blk, rq, &mut end);
+                    ring.fua_answered(blk, rq, &mut end);
                 }
                 Submission::Request(rq) => end(rq),
                 // Commands go to the first queue, which is not polled.
@@ -137,7 +137,7 @@ impl Operations for VirtioBlk {
         // No interrupt tells of it, and who polls would do so for ever.
         Self::check(&ring);
         if used {
-            blk.use_room(ring);
+            blk.go_on(ring);
         }
 
         found
@@ -222,7 +222,7 @@ fn refuse(
     // Nothing is stopped when a buffer could not be mapped: that says nothing of the ring, and
     // there may be nothing in it that would start the queue again.
     if err == ENOSPC {
-        ring.stopped = true;
+        ring.set_stopped();
         hw.stop();
     }
     VirtioBlk::check(&ring);
