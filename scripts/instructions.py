@@ -37,7 +37,7 @@ class Load:
     """Requests of one kind: those that loadtool makes for its name, and how many block requests."""
 
     tool: str
-    number: int = 1920
+    number: int = 960
     mode: str = "write back"
     disk: str = "vda"
 
@@ -49,16 +49,16 @@ LOADS = {
     "write, depth 32": Load("write32"),
     "read, batches of 16": Load("read16"),
     "write, batches of 16": Load("write16"),
-    "write and fsync": Load("fsync"),
-    "O_DSYNC, write back": Load("dsync"),
-    "O_DSYNC, write through": Load("dsync", mode="write through"),
-    "read of 128 KiB": Load("long"),
-    "discard": Load("discard"),
+    "write and fsync": Load("fsync", 480),
+    "O_DSYNC, write back": Load("dsync", 480),
+    "O_DSYNC, write through": Load("dsync", 480, mode="write through"),
+    "read of 128 KiB": Load("long", 320),
+    "discard": Load("discard", 480),
     "read, polled": Load("poll"),
 }
 # To know what a turn costs that finds nothing: the answer comes after so many turns that the rest is lost.
 POLLED = "read, polled"
-SLOW = Load("poll", 96, disk="vdb")
+SLOW = Load("poll", 48, disk="vdb")
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def count(env: Env, plugin: Path, driver: str, module: str,
                 if load.mode != mode:
                     mode = load.mode
                     vm.guest(f"echo '{mode}' > /sys/block/vda/cache_type")
-                vm.guest(f"loadtool {load.tool} /dev/{load.disk} {load.number} 192", 300)
+                vm.guest(f"loadtool {load.tool} /dev/{load.disk} {load.number} 96", 300)
             vm.finish()
         finally:
             vm.kill()
