@@ -531,9 +531,9 @@ impl Handler for VirtioBlk {
             while let Some(buffer) = ring.pop() {
                 match buffer {
                     Submission::Request(rq) if rq.is_fua() => {
-                        ring.fua_answered(&this, rq, Request::complete);
+                        ring.fua_answered(&this, rq.into_inner(), Request::complete);
                     }
-                    Submission::Request(rq) => rq.complete(),
+                    Submission::Request(rq) => rq.into_inner().complete(),
                     Submission::Command(command) => this.answered(&mut ring, command),
                 }
                 used = true;
@@ -560,7 +560,7 @@ impl Handler for VirtioBlk {
                         waiting.into_iter().for_each(end_all);
                     }
                 }
-                end_unused(rq);
+                end_unused(rq.into_inner());
             }
             Submission::Command(command) => match (command.context, self.queue(0)) {
                 // Its caller waits for the device to be back, or knows that it never will be.
@@ -574,7 +574,7 @@ impl Handler for VirtioBlk {
     }
 }
 
-fn end_all(mut requests: RequestList<VirtioBlk>) {
+fn end_all(mut requests: RequestList<Request<VirtioBlk>>) {
     while let Some(rq) = requests.pop() {
         end_unused(rq);
     }

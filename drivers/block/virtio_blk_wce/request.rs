@@ -13,9 +13,9 @@ use kernel_ext::{
     block::{
         batch::{Completed, Completions, RequestList},
         mq::{Geometry, HwQueue, Operations, Rejected},
-        request::{Op, Request, Status},
+        request::{IdleRequest, Op, Request, Status},
         virtio_blk::{
-            chain::Chain,
+            chain::{Chain, Mapped},
             request,
             status,
             submission::Submission,
@@ -40,26 +40,26 @@ impl Operations for VirtioBlk {
     fn queue_rq(
         blk: &Self,
         hw: HwQueue<'_>,
-        mut rq: Request<Self>,
+        rq: IdleRequest<Self>,
         last: bool,
         section: Section<'_>,
     ) -> Result<(), Rejected<Self>> {
         let Some(queue) = blk.queue(hw.index()) else {
-            return Err((rq, Status::IOERR));
+            return Err(Rejected::new(rq, Status::IOERR));
         };
         if flush::is_one(&rq) {
             if !blk.cache.needs_flushes() {
                 // All that it is about is on stable storage.
-                rq.start();
-                rq.end(Status::OK);
+                rq.start().end(Status::OK);
                 return Ok(());
             }
             if rq.is_partly_done() {
                 return finish(blk, queue, hw, rq, section);
             }
         }
-        let rq = prepare(blk, rq)?;
-
+        let rq = prepare(blk, rq)
+            .map_err(|(rq, err)| Rejected::new(rq, refusal(err)))?
+            .start();
         let mut ring = queue.lock();
 
         match ring.add(rq) {
@@ -75,9 +75,9 @@ impl Operations for VirtioBlk {
 
     fn queue_rqs(
         blk: &Self,
-        mut requests: RequestList<Self>,
+        mut requests: RequestList<IdleRequest<Self>>,
         section: Section<'_>,
-    ) -> RequestList<Self> {
+    ) -> RequestList<IdleRequest<Self>> {
         let mut refused = RequestList::default();
         let mut ready = RequestList::default();
         let mut index = 0;
@@ -88,12 +88,12 @@ impl Operations for VirtioBlk {
                 index = rq.queue_index();
             }
             if flush::is_one(&rq) {
-                refused.push(rq);
+                refused.push_tail(rq);
                 continue;
             }
             match prepare(blk, rq) {
-                Ok(rq) => ready.push(rq),
-                Err((rq, _)) => refused.push(rq),
+                Ok(rq) => ready.push_tail(rq.start()),
+                Err((rq, _)) => refused.push_tail(rq),
             }
         }
         add_all(blk, index, ready, section);
@@ -127,9 +127,9 @@ impl Operations for VirtioBlk {
             used = true;
             match buffer {
                 Submission::Request(rq) if rq.is_fua() => {
-                    ring.fua_answered(blk, rq, &mut end);
+                    ring.fua_answered(blk, rq.into_inner(), &mut end);
                 }
-                Submission::Request(rq) => end(rq),
+                Submission::Request(rq) => end(rq.into_inner()),
                 // Commands go to the first queue, which is not polled.
                 Submission::Command(_) => (),
             }
@@ -164,12 +164,12 @@ impl Operations for VirtioBlk {
     }
 }
 
-/// Makes a request ready for the device, and starts it.
+/// Makes a request ready for the device.
 #[inline]
 fn prepare(
     blk: &VirtioBlk,
-    mut rq: Request<VirtioBlk>,
-) -> Result<Request<VirtioBlk>, Rejected<VirtioBlk>> {
+    mut rq: IdleRequest<VirtioBlk>,
+) -> Result<Mapped<IdleRequest<VirtioBlk>>, (IdleRequest<VirtioBlk>, Error)> {
     let op = rq.op();
     let (kind, sector) = match op {
         Op::Read => (request::IN, rq.sector()),
@@ -184,21 +184,17 @@ fn prepare(
         Op::ZoneAppend => (request::ZONE_APPEND, rq.sector()),
         Op::ZoneReset => (request::ZONE_RESET, rq.sector()),
         Op::ZoneResetAll => (request::ZONE_RESET_ALL, 0),
-        Op::Other => return Err((rq, Status::NOTSUPP)),
+        Op::Other => return Err((rq, EOPNOTSUPP)),
     };
 
     if matches!(op, Op::Discard | Op::WriteZeroes | Op::SecureErase) {
         if let Err(err) = set_segments(&mut rq, op) {
-            return Err((rq, refusal(err)));
+            return Err((rq, err));
         }
     }
-    if let Err(err) = rq.map(Header::new(blk.endian(), kind, rq.ioprio(), sector)) {
-        rq.unmap();
-        return Err((rq, refusal(err)));
-    }
-    rq.start();
+    let header = Header::new(blk.endian(), kind, rq.ioprio(), sector);
 
-    Ok(rq)
+    rq.map(header)
 }
 
 /// Tells the device of what was added to a ring, without holding its lock any longer.
@@ -215,7 +211,7 @@ fn kick(mut ring: RingGuard<'_, Buffer, QueueState>, section: Section<'_>) {
 fn refuse(
     hw: HwQueue<'_>,
     mut ring: RingGuard<'_, Buffer, QueueState>,
-    mut rq: Request<VirtioBlk>,
+    rq: Mapped<Request<VirtioBlk>>,
     err: Error,
     section: Section<'_>,
 ) -> Rejected<VirtioBlk> {
@@ -229,8 +225,9 @@ fn refuse(
     // What is in the ring makes room when it is done, so the device should know of it.
     kick(ring, section);
 
+    let mut rq = rq.into_inner();
     rq.unmap();
-    (rq, refusal(err))
+    Rejected::new(rq, refusal(err))
 }
 
 /// Goes on with the flush of a write that the device has completed, but whose flush could not be
@@ -240,10 +237,10 @@ fn finish(
     blk: &VirtioBlk,
     queue: &Queue<Buffer, QueueState>,
     hw: HwQueue<'_>,
-    mut rq: Request<VirtioBlk>,
+    rq: IdleRequest<VirtioBlk>,
     section: Section<'_>,
 ) -> Result<(), Rejected<VirtioBlk>> {
-    rq.start();
+    let rq = rq.start();
     let mut ring = queue.lock();
 
     match flush::again(blk, &mut ring, rq) {
@@ -259,14 +256,15 @@ fn finish(
 fn add_all(
     blk: &VirtioBlk,
     index: usize,
-    mut requests: RequestList<VirtioBlk>,
+    mut requests: RequestList<Mapped<Request<VirtioBlk>>>,
     section: Section<'_>,
 ) {
     if requests.is_empty() {
         return;
     }
     let Some(queue) = blk.queue(index) else {
-        while let Some(mut rq) = requests.pop() {
+        while let Some(rq) = requests.pop() {
+            let mut rq = rq.into_inner();
             rq.unmap();
             rq.end(Status::IOERR);
         }
@@ -275,9 +273,10 @@ fn add_all(
     let mut ring = queue.lock();
 
     while let Some(rq) = requests.pop() {
-        if let Err((mut rq, _)) = ring.add(rq) {
+        if let Err((rq, _)) = ring.add(rq) {
             // It comes back alone, which is where a full ring stops the queue, and where what is
             // no matter of room becomes an error.
+            let mut rq = rq.into_inner();
             rq.unmap();
             rq.requeue();
         }
@@ -287,7 +286,7 @@ fn add_all(
 }
 
 /// Gives a request the ranges that it is for, which are all of its data.
-fn set_segments(rq: &mut Request<VirtioBlk>, op: Op) -> Result {
+fn set_segments(rq: &mut IdleRequest<VirtioBlk>, op: Op) -> Result {
     let unmap = op == Op::WriteZeroes && !rq.is_no_unmap();
     let segments = rq.map_ranges(|range| Segment::new(range, unmap))?;
 
@@ -325,6 +324,8 @@ fn refusal(err: Error) -> Status {
         Status::DEV_RESOURCE
     } else if err == ENOMEM {
         Status::RESOURCE
+    } else if err == EOPNOTSUPP {
+        Status::NOTSUPP
     } else {
         Status::IOERR
     }

@@ -13,7 +13,7 @@
 
 use super::{
     batch::{Completed, Completions, RequestList},
-    request::{Request, Status},
+    request::{Held, IdleRequest, Request, RequestInner, Status},
     zoned::ZoneReport, //
 };
 use crate::{bindings, sync::rcu::Section};
@@ -36,7 +36,16 @@ pub fn possible_queues(most: u32) -> u32 {
 const POLL_MAP: u32 = bindings::hctx_type_HCTX_TYPE_POLL;
 
 /// A request that the driver could not pass on, and what to tell the block layer.
-pub type Rejected<T> = (Request<T>, Status);
+#[must_use = "a request that is dropped never ends"]
+pub struct Rejected<T: Operations>(NonNull<bindings::request>, Status, PhantomData<T>);
+
+impl<T: Operations> Rejected<T> {
+    /// Whether the request was started does not matter: the block layer has it again.
+    #[inline]
+    pub fn new(rq: impl Held<Driver = T>, status: Status) -> Self {
+        Self(rq.into_raw(), status, PhantomData)
+    }
+}
 
 /// What a block driver does for the block layer.
 pub trait Operations: Sized + Send + Sync + 'static {
@@ -65,20 +74,20 @@ pub trait Operations: Sized + Send + Sync + 'static {
     fn queue_rq(
         data: &Self::Data,
         hw: HwQueue<'_>,
-        rq: Request<Self>,
+        rq: IdleRequest<Self>,
         last: bool,
         section: Section<'_>,
     ) -> Result<(), Rejected<Self>>;
 
     /// Passes requests, for any hardware queues of a disk, on to the device together.
     ///
-    /// Returns those that it did not [start](Request::start) because something hinders them:
+    /// Returns those that it did not [start](IdleRequest::start) because something hinders them:
     /// [`Self::queue_rq`] gets them one by one and tells what.
     fn queue_rqs(
         data: &Self::Data,
-        requests: RequestList<Self>,
+        requests: RequestList<IdleRequest<Self>>,
         section: Section<'_>,
-    ) -> RequestList<Self>;
+    ) -> RequestList<IdleRequest<Self>>;
 
     /// Tells the device of requests that were queued without `last`.
     fn commit_rqs(data: &Self::Data, hw: HwQueue<'_>, section: Section<'_>);
@@ -321,7 +330,7 @@ impl<T: Operations> Vtable<T> {
         let ((data, hw), rq, last) = unsafe {
             (
                 Self::borrow(hctx),
-                Request::from_raw(NonNull::new_unchecked((*bd).rq)),
+                IdleRequest::from_raw(NonNull::new_unchecked((*bd).rq)),
                 (*bd).last,
             )
         };
@@ -333,20 +342,18 @@ impl<T: Operations> Vtable<T> {
         match T::queue_rq(data, hw, rq, last, section) {
             Ok(()) => Status::OK.into_raw(),
             // The status gives the request back: the one that was passed, whichever that is.
-            Err((rq, status)) if rq.as_raw() == given => {
-                let _ = rq.leak();
-                status.into_raw()
-            }
-            Err((other, _)) => Self::mistaken(other),
+            Err(Rejected(rq, status, _)) if rq.as_ptr() == given => status.into_raw(),
+            Err(Rejected(other, ..)) => Self::mistaken(other),
         }
     }
 
     /// A driver has returned another request than it was passed, which may be anywhere by now, with
     /// the device for example: as far as the block layer is concerned it was queued.
     #[cold]
-    fn mistaken(other: Request<T>) -> bindings::blk_status_t {
+    fn mistaken(other: NonNull<bindings::request>) -> bindings::blk_status_t {
         kernel::warn_on!(true);
-        other.end(Status::IOERR);
+        // SAFETY: The driver had the request, and gave it up.
+        unsafe { Request::<T>::from_raw(other) }.end(Status::IOERR);
 
         Status::OK.into_raw()
     }
@@ -403,7 +410,7 @@ impl<T: Operations> Vtable<T> {
         // SAFETY: The block layer passes a valid request with a private area of the size that the
         // tag set asked for; it is aligned for pointers, and stays where it is until `exit_request`.
         let Ok(()) = unsafe {
-            T::new_request_data().__init(Request::<T>::data_ptr(NonNull::new_unchecked(rq)))
+            T::new_request_data().__init(RequestInner::<T>::data_ptr(NonNull::new_unchecked(rq)))
         };
         0
     }
@@ -415,7 +422,7 @@ impl<T: Operations> Vtable<T> {
     ) {
         // SAFETY: The block layer passes a request that `init_request` has initialized, for the
         // last time.
-        unsafe { Request::<T>::data_ptr(NonNull::new_unchecked(rq)).drop_in_place() };
+        unsafe { RequestInner::<T>::data_ptr(NonNull::new_unchecked(rq)).drop_in_place() };
     }
 
     extern "C" fn map_queues(set: *mut bindings::blk_mq_tag_set) {

@@ -7,7 +7,7 @@ use kernel_ext::{
     block::{
         batch::{Completed, Completions, RequestList},
         mq::{Geometry, HwQueue, Operations, Rejected},
-        request::{Request, Status},
+        request::{IdleRequest, Request, Status},
         zoned::ZoneReport, //
     },
     sync::rcu::Section, //
@@ -38,14 +38,18 @@ impl Operations for Null {
     fn queue_rq(
         _: &(),
         _: HwQueue<'_>,
-        rq: Request<Self>,
+        rq: IdleRequest<Self>,
         _: bool,
         _: Section<'_>,
     ) -> Result<(), Rejected<Self>> {
-        Err((rq, Status::NOTSUPP))
+        Err(Rejected::new(rq, Status::NOTSUPP))
     }
 
-    fn queue_rqs(_: &(), requests: RequestList<Self>, _: Section<'_>) -> RequestList<Self> {
+    fn queue_rqs(
+        _: &(),
+        requests: RequestList<IdleRequest<Self>>,
+        _: Section<'_>,
+    ) -> RequestList<IdleRequest<Self>> {
         requests
     }
 

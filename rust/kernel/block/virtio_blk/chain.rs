@@ -8,7 +8,7 @@
 //! for a request of few segments.
 //!
 //! ```ignore
-//! rq.map(Header::new(endian, request::OUT, rq.ioprio(), rq.sector()))?;
+//! let rq = rq.map(Header::new(endian, request::OUT, rq.ioprio(), rq.sector()))?.start();
 //! // … the device has answered:
 //! let status = rq.device_status();
 //! rq.unmap();
@@ -20,13 +20,14 @@ use crate::{
     block::{
         batch::Completed,
         mq::Operations,
-        request::{Direction, Op, Request}, //
+        request::{Direction, Held, IdleRequest, Op, Request, RequestInner}, //
     },
     virtio::queue::Buffer,
 };
 use core::{
     marker::PhantomPinned,
     mem::offset_of,
+    ops::Deref,
     ptr::NonNull, //
 };
 use kernel::{
@@ -100,6 +101,18 @@ impl<H: AsBytes + Default> Chain<H> {
         }
     }
 
+    /// Says what the device is to do, but for the list of the data.
+    #[inline]
+    fn describe(&mut self, header: H, direction: Direction, appends: bool) {
+        self.header = header;
+        self.status = NO_STATUS;
+        self.direction = direction;
+        if self.appends != appends {
+            // SAFETY: Chains are parts of requests, which stay where they are.
+            unsafe { self.list_status(appends) };
+        }
+    }
+
     /// Makes the list of what the device writes besides data.
     ///
     /// # Safety
@@ -120,7 +133,61 @@ impl<H: AsBytes + Default> Chain<H> {
     }
 }
 
-impl<T, H> Request<T>
+/// A request whose chain describes it to the device: what [`IdleRequest::map`] and
+/// [`Request::map_without_data`] make.
+///
+/// Only one that is started, too, can be added to a ring.
+///
+/// # Invariants
+///
+/// The chain has the lists of the request.
+pub struct Mapped<R>(R);
+
+impl<R> Mapped<R> {
+    /// The request, of which nobody knows any more that it is mapped.
+    #[inline]
+    pub fn into_inner(self) -> R {
+        self.0
+    }
+}
+
+impl<R> Deref for Mapped<R> {
+    type Target = R;
+
+    #[inline]
+    fn deref(&self) -> &R {
+        &self.0
+    }
+}
+
+// SAFETY: The value is the request's own. Nothing is done to the chain meanwhile.
+unsafe impl<R: Held> Held for Mapped<R> {
+    type Driver = R::Driver;
+
+    #[inline]
+    fn into_raw(self) -> NonNull<bindings::request> {
+        self.0.into_raw()
+    }
+
+    #[inline]
+    unsafe fn from_raw(ptr: NonNull<bindings::request>) -> Self {
+        // SAFETY: By the requirement of this function.
+        //
+        // INVARIANT: The block layer gives nothing that is mapped, so that it is one that was.
+        Self(unsafe { R::from_raw(ptr) })
+    }
+}
+
+impl<T: Operations> Mapped<IdleRequest<T>> {
+    /// As [`IdleRequest::start`].
+    #[inline]
+    pub fn start(self) -> Mapped<Request<T>> {
+        // INVARIANT: The same request with the same chain.
+        Mapped(self.0.start())
+    }
+}
+
+impl<T, H> IdleRequest<T>
 where
     T: Operations<RequestData = Chain<H>>,
     H: AsBytes + Send + Default,
@@ -129,55 +196,80 @@ where
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there is no memory for a long scatterlist; `EIO` if the data does not fit the
-    /// scatterlist.
+    /// Gives the request back, with `ENOMEM` if there is no memory for a long scatterlist; `EIO` if
+    /// the data does not fit the scatterlist.
     #[inline]
-    pub fn map(&mut self, header: H) -> Result {
-        let segments = self.segments();
-        let direction = self.direction();
-        let appends = self.op() == Op::ZoneAppend;
-        let rq = self.as_raw();
-        let chain = self.data_mut();
-
-        chain.data.free();
-        chain.header = header;
-        chain.status = NO_STATUS;
-        if chain.appends != appends {
-            // SAFETY: The request, and so its chain, stays where it is.
-            unsafe { chain.list_status(appends) };
+    pub fn map(mut self, header: H) -> Result<Mapped<Self>, (Self, Error)> {
+        match self.inner_mut().fill(header) {
+            // INVARIANT: The chain is filled.
+            Ok(()) => Ok(Mapped(self)),
+            Err(err) => {
+                self.inner_mut().free();
+                Err((self, err))
+            }
         }
-        chain.direction = direction;
-        if segments == 0 {
-            chain.direction = Direction::None;
-            return Ok(());
-        }
-
-        // SAFETY: The request is valid and ours, and stays where it is. A list that was made before
-        // was freed by `unmap()`.
-        unsafe { chain.data.fill(rq, segments) }
     }
+}
 
+impl<T, H> Request<T>
+where
+    T: Operations<RequestData = Chain<H>>,
+    H: AsBytes + Send + Default,
+{
     /// Fills the chain of a request whose data the device has had already: the header of a request
     /// without data.
-    pub fn map_without_data(&mut self, header: H) {
+    #[inline]
+    pub fn map_without_data(mut self, header: H) -> Mapped<Self> {
         self.unmap();
+        self.inner_mut()
+            .data_mut()
+            .describe(header, Direction::None, false);
 
-        let chain = self.data_mut();
-
-        chain.header = header;
-        chain.status = NO_STATUS;
-        if chain.appends {
-            // SAFETY: The request, and so its chain, stays where it is.
-            unsafe { chain.list_status(false) };
-        }
-        chain.direction = Direction::None;
+        // INVARIANT: The chain describes a request without data.
+        Mapped(self)
     }
 
     /// Frees the scatterlist of the request's data, and data that only the device was to see.
     #[inline]
     pub fn unmap(&mut self) {
-        self.free_payload();
+        self.inner_mut().free();
+    }
 
+    /// Replaces the status byte of a request that the device has answered.
+    pub fn set_device_status(&mut self, status: u8) {
+        self.inner_mut().data_mut().status = status;
+    }
+}
+
+impl<T, H> RequestInner<T>
+where
+    T: Operations<RequestData = Chain<H>>,
+    H: AsBytes + Send + Default,
+{
+    #[inline]
+    fn fill(&mut self, header: H) -> Result {
+        let segments = self.segments();
+        let direction = if segments == 0 {
+            Direction::None
+        } else {
+            self.direction()
+        };
+        let appends = self.op() == Op::ZoneAppend;
+        let rq = self.as_raw();
+        let chain = self.data_mut();
+
+        chain.describe(header, direction, appends);
+        if segments == 0 {
+            return Ok(());
+        }
+
+        // SAFETY: The request is valid and ours, and stays where it is.
+        unsafe { chain.data.fill(rq, segments) }
+    }
+
+    #[inline]
+    fn free(&mut self) {
+        self.free_payload();
         self.data_mut().data.free();
     }
 
@@ -195,11 +287,6 @@ where
     pub fn device_status(&self) -> u8 {
         self.data().status
     }
-
-    /// Replaces the status byte of a request that the device has answered.
-    pub fn set_device_status(&mut self, status: u8) {
-        self.data_mut().status = status;
-    }
 }
 
 impl<T, H> Completed<'_, T>
@@ -215,23 +302,24 @@ where
 }
 
 // SAFETY:
-// - The pointer is that of the C request, which the `Request` owns.
+// - The pointer is that of the C request, which the value owns, and which is started.
 // - The lists describe the chain in the request's private area and the request's data. Both stay
-//   until the request is ended, which takes the `Request`, and nobody accesses them without it.
-unsafe impl<T, H> Buffer for Request<T>
+//   until the request is ended, which takes the value, and nobody accesses them without it. By the
+//   type invariant the lists are there.
+unsafe impl<T, H> Buffer for Mapped<Request<T>>
 where
     T: Operations<RequestData = Chain<H>>,
     H: AsBytes + Send + Default,
 {
     #[inline]
     fn into_raw(self) -> NonNull<c_void> {
-        self.leak().cast()
+        Held::into_raw(self).cast()
     }
 
     #[inline]
     unsafe fn from_raw(ptr: NonNull<c_void>) -> Self {
-        // SAFETY: The pointer was that of a `Request`, which `into_raw()` gave up.
-        unsafe { Request::from_raw(ptr.cast()) }
+        // SAFETY: The pointer was that of a value, which `into_raw()` gave up.
+        unsafe { Held::from_raw(ptr.cast()) }
     }
 
     #[inline]
@@ -239,7 +327,7 @@ where
         ptr: NonNull<c_void>,
         f: impl FnOnce(&mut [*mut scatterlist], u32, u32) -> R,
     ) -> R {
-        let chain = Request::<T>::data_ptr(ptr.cast());
+        let chain = RequestInner::<T>::data_ptr(ptr.cast());
         // SAFETY: By the requirement of this function the request is ours, and its private area is
         // an initialized chain, of which the lists are parts.
         let (header, table, status, direction) = unsafe {

@@ -57,11 +57,11 @@ impl DataList {
     ///
     /// # Safety
     ///
-    /// The list must be [freed](Self::free) and stay where it is until it is freed again. `rq` must
-    /// be a valid request that the driver has, with data of `segments` segments, which are not
-    /// zero.
+    /// The list must stay where it is until it is [freed](Self::free). `rq` must be a valid request
+    /// that the driver has, with data of `segments` segments, which are not zero.
     #[inline]
     pub(super) unsafe fn fill(&mut self, rq: *mut bindings::request, segments: u16) -> Result {
+        self.free();
         self.table.sgl = self.inline.as_mut_ptr();
         if usize::from(segments) > INLINE_SEGMENTS {
             self.allocate(segments)?;
