@@ -58,6 +58,7 @@ LOADS = {
 }
 # To know what a turn costs that finds nothing: the answer comes after so many turns that the rest is lost.
 POLLED = "read, polled"
+SLOW_TURNS = "read, polled, slow"
 SLOW = Load("poll", 48, disk="vdb")
 
 
@@ -169,8 +170,9 @@ def sections(text: str) -> Iterator[list[str]]:
 
 
 def count(env: Env, plugin: Path, driver: str, module: str,
-          say: Callable[[str], None], loads: dict[str, Load] = LOADS) -> dict[str, Counts]:
+          say: Callable[[str], None], loads: dict[str, Load] | None = None) -> dict[str, Counts]:
     """Put all loads on a driver's disk, in a guest of its own."""
+    loads = loads or {**LOADS, SLOW_TURNS: SLOW}
     with tempfile.TemporaryDirectory(dir=env.out) as name:
         folder = Path(name)
         result = folder / "counts"
@@ -208,7 +210,7 @@ def per_request(load: Load, counts: Counts) -> Cost:
 
 def polled(counts: dict[str, Counts]) -> tuple[float, float]:
     """What the driver decides of a turn that finds nothing, and of a request with the turn that finds it."""
-    fast, slow = counts[POLLED], counts["slow"]
+    fast, slow = counts[POLLED], counts[SLOW_TURNS]
     # COST = EMPTY * (TURNS - REQUESTS) + FULL * REQUESTS, twice.
     (a, b, c), (d, e, f) = (
         (each.turns() - load.number, load.number, each.cost().decided)
