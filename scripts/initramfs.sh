@@ -5,8 +5,8 @@
 #
 # Makes the base initramfs for guests with the kernel whose modules are in the folder MODULES
 # (default: VBW_MODULES, or those of the only kernel in the build root) from packages of the build
-# root: busybox, fio with its libraries, the kernel's modules that a test needs, vbwtool, zonetool
-# and provetool. Prints its path. What changes with every run (init, the driver, the test scripts) is not
+# root: busybox, fio with its libraries, the kernel's modules that a test needs, and the tools of
+# tests/guest. Prints its path. What changes with every run (init, the driver, the test scripts) is not
 # in it; the harness appends that as a second archive.
 
 set -euo pipefail
@@ -56,7 +56,7 @@ make_initramfs()
 		cp -L "$file" "$tree$file"
 	done
 	for file in "${tools[@]}"; do
-		gcc -static -O2 -Wall -Wextra -Werror -s -o "$tree/bin/$(basename "$file" .c)" "$file"
+		gcc -static -O2 -Wall -Wextra -Werror -s -o "$tree/bin/$(basename "$file" .c)" "$file" -luring
 	done
 	gcc -static -O2 -Wall -Wextra -Werror -s -o "$tree/bin/provetool" "$VBW_SRC"/tests/guest/provetool/*.c
 	for file in "${module_files[@]}"; do

@@ -4,6 +4,7 @@
 
 import json
 import lzma
+import os
 import re
 import statistics
 import subprocess
@@ -18,6 +19,7 @@ import matplotlib
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "host"))
 
+import guest_instructions  # noqa: E402
 from vbw import env as vbw_env  # noqa: E402
 from vbw.machine import Config, Disk, file_node, raw_node  # noqa: E402
 from vbw.vm import MODULES, OURS, STOCK, VM, wait_for_disks  # noqa: E402
@@ -28,7 +30,6 @@ from matplotlib import pyplot  # noqa: E402
 
 ENV = vbw_env.load()
 DRIVERS = (STOCK, OURS)
-RUNS = 3
 MIB = 1 << 20
 
 
@@ -155,33 +156,33 @@ LOADS = {
 
 
 def instructions() -> None:
-    """Guest instructions for each 4 KiB request, by the difference of a long and a short run."""
-    head("guest instructions for a request of 4 KiB", STOCK, OURS, "ratio", "spread")
-    for what, options in LOADS.items():
-        measured: dict[str, list[float]] = {driver: [] for driver in DRIVERS}
-        for run in range(RUNS):
-            for driver in DRIVERS:
-                say(f"instructions, run {run + 1} of {RUNS}: {what}, {driver}")
-                short, long = (executed(driver, options, number) for number in (1000, 51000))
-                measured[driver].append((long[0] - short[0]) / (long[1] - short[1]))
-        compare(what, measured)
+    """What a request costs the guest, by who executes it: see guest_instructions.py."""
+    plugin = Path(os.environ["VBW_PLUGIN"])
+    runs = {driver: [guest_instructions.count(ENV, plugin, driver, MODULES[driver], say) for _ in range(2)]
+            for driver in DRIVERS}
+    parts = ("own", "called", "locks", "decided", "whole")
+    head("guest instructions for a request", *(f"{driver}: {part}" for driver in DRIVERS for part in parts),
+         "ratio of decided", "ratio of whole", "runs differ by", "whole by")
+    for what, load in guest_instructions.LOADS.items():
+        costs = {driver: [guest_instructions.per_request(load, each[what]) for each in runs[driver]]
+                 for driver in DRIVERS}
+        TABLES[-1]["runs"][what] = {driver: [vars(cost) for cost in each] for driver, each in costs.items()}
+        compared = [(cost[0].decided, cost[0].whole) for cost in (costs[OURS], costs[STOCK])]
+        row(what, *(f"{getattr(costs[driver][0], part):,.0f}" for driver in DRIVERS for part in parts),
+            *(f"{ours / stock:.2f}" for ours, stock in zip(*compared)),
+            *(f"{max(apart(costs[driver], part) for driver in DRIVERS):.1%}" for part in ("decided", "whole")))
+    head("decided in a turn of a polled queue", *DRIVERS, "ratio", "runs differ by")
+    turns = {driver: [guest_instructions.polled(each) for each in runs[driver]] for driver in DRIVERS}
+    for index, what in enumerate(("that finds nothing", "that finds a request, and the request")):
+        values = {driver: [turn[index] for turn in turns[driver]] for driver in DRIVERS}
+        row(what, *(f"{values[driver][0]:,.0f}" for driver in DRIVERS),
+            f"{values[OURS][0] / values[STOCK][0]:.2f}", spread(values.values()))
 
 
-def executed(driver: str, options: str, number: int) -> tuple[int, int]:
-    """The instructions that a guest executes from its start to its end, and its disk's requests."""
-    # Of two CPUs, so that two queues are possible, one is never started: QEMU 10.0 does not survive
-    # that with the plugin's counting in line. Time goes by instructions, so that a busy host does
-    # not mean more ticks of the guest's clock.
-    extra = ["-icount", "shift=0", "-d", "plugin", "-plugin", f"{ENV.qemu / 'libinsn.so'},inline=on"]
-    with machine(props={"num-queues": 2}, cpus=2, extra=extra,
-                 kernel_args="tsc_early_khz=1000000 maxcpus=1", start_seconds=250, deadline=1800) as vm:
-        vm.load(driver, "poll_queues=1" if "hipri" in options else "")
-        vm.guest(f"fio --name=x --filename=/dev/vda --size=32m --io_size=1g --bs=4k --direct=1 --norandommap "
-                 f"--number_ios={number} {options} --output=/dev/null", 900)
-        stats = vm.host_stats()
-        vm.finish()
-        log = (vm.folder / "qemu.log").read_text()
-    return int(re.findall(r"total insns: (\d+)", log)[-1]), stats["rd_operations"] + stats["wr_operations"]
+def apart(costs: list[guest_instructions.Cost], part: str) -> float:
+    """How far runs are apart."""
+    one, other = (getattr(cost, part) for cost in costs)
+    return abs(one - other) / one
 
 
 def memory() -> None:

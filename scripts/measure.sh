@@ -14,4 +14,6 @@ set -euo pipefail
 usage_if_asked "$@"
 
 [ -n "${VBW_INITRAMFS-}" ] || exec "$VBW_SRC/scripts/run.sh" "$VBW_SRC/scripts/measure.sh" "$@"
+VBW_PLUGIN=$("$VBW_SRC/scripts/plugin.sh")
+export VBW_PLUGIN
 exec python3 "$VBW_SRC/scripts/measure.py" "$@"

@@ -10,6 +10,7 @@
 #include <linux/blkdev.h>
 #include <linux/idr.h>
 #include <linux/ratelimit.h>
+#include <linux/spinlock.h>
 #include <linux/virtio.h>
 
 bool rust_helper_virtio_test_bit(const struct virtio_device *vdev, unsigned int fbit);
@@ -25,6 +26,10 @@ struct ida *rust_helper_index_ida(void);
 void rust_helper_complete_unless_faked(struct request *rq);
 bool rust_helper_blk_mq_add_to_batch(struct request *rq, struct io_comp_batch *iob, bool is_error,
 				     void (*complete)(struct io_comp_batch *iob));
+unsigned long rust_helper_spin_lock_irqsave(spinlock_t *lock);
+void rust_helper_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
+bool rust_helper_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
+
 void rust_helper_ratelimit_default_init(struct ratelimit_state *state);
 unsigned int rust_helper_blk_mq_freeze_queue(struct request_queue *q);
 void rust_helper_blk_mq_unfreeze_queue(struct request_queue *q, unsigned int memflags);

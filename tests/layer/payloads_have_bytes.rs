@@ -6,16 +6,16 @@
 mod null;
 
 use kernel::prelude::*;
-use kernel_ext::block::request::Request;
+use kernel_ext::block::request::IdleRequest;
 use null::Null;
 
 /// A word is something.
-pub fn word(rq: &mut Request<Null>, words: KVec<u32>) -> Result {
+pub fn word(rq: &mut IdleRequest<Null>, words: KVec<u32>) -> Result {
     rq.set_payload(words)
 }
 
 /// However many of nothing there are, they are no bytes.
-pub fn nothing(rq: &mut Request<Null>, nothing: KVec<[u32; 0]>) -> Result {
+pub fn nothing(rq: &mut IdleRequest<Null>, nothing: KVec<[u32; 0]>) -> Result {
     #[cfg(unsound = "nothing")]
     rq.set_payload(nothing)?; //~ nothing E0080
     #[cfg(not(unsound = "nothing"))]

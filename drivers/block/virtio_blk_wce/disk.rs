@@ -74,8 +74,10 @@ pub(crate) struct QueueState {
     disk: Option<Arc<Disk<VirtioBlk>>>,
     /// The device is being reset: commands wait until it is back.
     away: bool,
+    /// Something waits for buffers to be used: one of those that follow may.
+    waits: bool,
     /// The ring was full: the block layer's queue waits to be started again.
-    pub(crate) stopped: bool,
+    stopped: bool,
     /// Commands for which the ring had no room, one for each [`Purpose`].
     backlog: [Option<KBox<Command>>; 3],
     /// The status byte of the command to switch the cache that the device has answered.
@@ -91,6 +93,7 @@ pub(crate) struct QueueState {
 impl QueueState {
     /// Keeps a command until the ring has room.
     fn defer(&mut self, command: KBox<Command>) {
+        self.waits = true;
         let [cache, serial, zones] = &mut self.backlog;
 
         match command.context {
@@ -100,8 +103,25 @@ impl QueueState {
         }
     }
 
+    /// The block layer's queue is stopped until the ring has room.
+    pub(crate) fn set_stopped(&mut self) {
+        self.waits = true;
+        self.stopped = true;
+    }
+
+    /// Takes a write with FUA that the device has answered: see [`Flushes::answered`].
+    #[cold]
+    pub(crate) fn fua_answered(
+        &mut self,
+        blk: &VirtioBlk,
+        rq: Request<VirtioBlk>,
+        end: impl FnMut(Request<VirtioBlk>),
+    ) {
+        self.waits = true;
+        self.flushes.answered(blk, rq, end);
+    }
+
     /// Takes a command that was kept.
-    #[inline]
     fn deferred(&mut self) -> Option<KBox<Command>> {
         self.backlog.iter_mut().find_map(Option::take)
     }
@@ -440,9 +460,19 @@ impl VirtioBlk {
         }
     }
 
-    /// Goes on with what waited for buffers to be used, or for room in the ring.
+    /// Goes on with what waits after buffers were used, if anything does.
     #[inline]
-    pub(crate) fn use_room(&self, mut ring: RingGuard<'_, Buffer, QueueState>) {
+    pub(crate) fn go_on(&self, ring: RingGuard<'_, Buffer, QueueState>) {
+        if ring.waits {
+            self.use_room(ring);
+        }
+    }
+
+    /// Goes on with what waited for buffers to be used, or for room in the ring.
+    #[cold]
+    fn use_room(&self, mut ring: RingGuard<'_, Buffer, QueueState>) {
+        // What waits on, or for the answer to a flush, sets it again.
+        ring.waits = false;
         let mut added = flush::begin(self, &mut ring);
 
         if ring.stopped {
@@ -505,9 +535,9 @@ impl Handler for VirtioBlk {
             while let Some(buffer) = ring.pop() {
                 match buffer {
                     Submission::Request(rq) if rq.is_fua() => {
-                        ring.flushes.answered(&this, rq, Request::complete);
+                        ring.fua_answered(&this, rq.into_inner(), Request::complete);
                     }
-                    Submission::Request(rq) => rq.complete(),
+                    Submission::Request(rq) => rq.into_inner().complete(),
                     Submission::Command(command) => this.answered(&mut ring, command),
                 }
                 used = true;
@@ -519,7 +549,7 @@ impl Handler for VirtioBlk {
 
         Self::check(&ring);
         if used {
-            this.use_room(ring);
+            this.go_on(ring);
         }
     }
 
@@ -534,7 +564,7 @@ impl Handler for VirtioBlk {
                         waiting.into_iter().for_each(end_all);
                     }
                 }
-                end_unused(rq);
+                end_unused(rq.into_inner());
             }
             Submission::Command(command) => match (command.context, self.queue(0)) {
                 // Its caller waits for the device to be back, or knows that it never will be.
@@ -548,7 +578,7 @@ impl Handler for VirtioBlk {
     }
 }
 
-fn end_all(mut requests: RequestList<VirtioBlk>) {
+fn end_all(mut requests: RequestList<Request<VirtioBlk>>) {
     while let Some(rq) = requests.pop() {
         end_unused(rq);
     }

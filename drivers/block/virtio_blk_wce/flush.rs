@@ -23,8 +23,13 @@ use kernel::prelude::*;
 use kernel_ext::{
     block::{
         batch::RequestList,
-        request::{Op, Request, Status},
-        virtio_blk::{request, status, Header}, //
+        request::{Op, Request, RequestInner, Status},
+        virtio_blk::{
+            chain::Mapped,
+            request,
+            status,
+            Header, //
+        },
     },
     virtio::queue::RingGuard,
 };
@@ -38,16 +43,15 @@ pub(crate) struct Flushes {
     /// A write is in the ring as a flush.
     under_way: bool,
     /// The writes that it covers besides itself.
-    covered: RequestList<VirtioBlk>,
+    covered: RequestList<Request<VirtioBlk>>,
     /// The writes that were completed since it was sent.
-    waiting: RequestList<VirtioBlk>,
+    waiting: RequestList<Request<VirtioBlk>>,
 }
 
 impl Flushes {
     /// Takes a write with FUA that the device has answered, and gives those that are over to `end`.
     ///
     /// To be followed by [`begin`], when all that the device has answered was taken.
-    #[cold]
     pub(crate) fn answered(
         &mut self,
         blk: &VirtioBlk,
@@ -59,7 +63,7 @@ impl Flushes {
             self.under_way = false;
 
             let mut covered = mem::take(&mut self.covered);
-            covered.push(rq);
+            covered.push_tail(rq);
             while let Some(mut rq) = covered.pop() {
                 // A write is not unsupported because a flush is.
                 if !flushed {
@@ -70,7 +74,7 @@ impl Flushes {
         } else if blk.cache.needs_flushes() && outcome(&mut rq) == Status::OK {
             rq.unmap();
             rq.set_partly_done();
-            self.waiting.push(rq);
+            self.waiting.push_tail(rq);
         } else {
             end(rq);
         }
@@ -78,7 +82,7 @@ impl Flushes {
 
     /// Takes all writes that wait for a flush, or for its answer, which will not come: the one that
     /// was sent as a flush has come back from the ring without it.
-    pub(crate) fn give_up(&mut self) -> [RequestList<VirtioBlk>; 2] {
+    pub(crate) fn give_up(&mut self) -> [RequestList<Request<VirtioBlk>>; 2] {
         self.under_way = false;
         [mem::take(&mut self.covered), mem::take(&mut self.waiting)]
     }
@@ -86,20 +90,18 @@ impl Flushes {
 
 /// Whether a request is a flush, or a write of which nothing but the flush is to be done.
 #[inline]
-pub(crate) fn is_one(rq: &Request<VirtioBlk>) -> bool {
+pub(crate) fn is_one(rq: &RequestInner<VirtioBlk>) -> bool {
     rq.op() == Op::Flush || rq.is_partly_done()
 }
 
 /// Sends a flush if writes wait for one and none is under way. Returns whether the device has to be
 /// told.
-#[inline]
 pub(crate) fn begin(blk: &VirtioBlk, ring: &mut RingGuard<'_, Buffer, QueueState>) -> bool {
     let flushes = &ring.flushes;
 
     !flushes.under_way && !flushes.waiting.is_empty() && begin_next(blk, ring)
 }
 
-#[cold]
 fn begin_next(blk: &VirtioBlk, ring: &mut RingGuard<'_, Buffer, QueueState>) -> bool {
     let mut covered = mem::take(&mut ring.flushes.waiting);
     let Some(rq) = covered.pop() else {
@@ -112,7 +114,7 @@ fn begin_next(blk: &VirtioBlk, ring: &mut RingGuard<'_, Buffer, QueueState>) -> 
             true
         }
         Err((rq, err)) => {
-            put_back(rq, err);
+            put_back(rq.into_inner(), err);
             while let Some(rq) = covered.pop() {
                 put_back(rq, err);
             }
@@ -125,10 +127,9 @@ fn begin_next(blk: &VirtioBlk, ring: &mut RingGuard<'_, Buffer, QueueState>) -> 
 fn send(
     blk: &VirtioBlk,
     ring: &mut RingGuard<'_, Buffer, QueueState>,
-    mut rq: Request<VirtioBlk>,
-) -> Result<(), (Request<VirtioBlk>, Error)> {
-    rq.map_without_data(Header::new(blk.endian(), request::FLUSH, 0, 0));
-    ring.add(rq)?;
+    rq: Request<VirtioBlk>,
+) -> Result<(), (Mapped<Request<VirtioBlk>>, Error)> {
+    ring.add(rq.map_without_data(Header::new(blk.endian(), request::FLUSH, 0, 0)))?;
     ring.flushes.under_way = true;
     Ok(())
 }
@@ -157,9 +158,9 @@ pub(crate) fn again(
     blk: &VirtioBlk,
     ring: &mut RingGuard<'_, Buffer, QueueState>,
     rq: Request<VirtioBlk>,
-) -> Result<(), (Request<VirtioBlk>, Error)> {
+) -> Result<(), (Mapped<Request<VirtioBlk>>, Error)> {
     if ring.flushes.under_way {
-        ring.flushes.waiting.push(rq);
+        ring.flushes.waiting.push_tail(rq);
         return Ok(());
     }
     send(blk, ring, rq)

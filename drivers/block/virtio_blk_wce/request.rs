@@ -8,14 +8,14 @@ use crate::{
     limits, //
 };
 use core::mem;
-use kernel::{prelude::*, sync::rcu};
+use kernel::prelude::*;
 use kernel_ext::{
     block::{
         batch::{Completed, Completions, RequestList},
         mq::{Geometry, HwQueue, Operations, Rejected},
-        request::{Op, Request, Status},
+        request::{IdleRequest, Op, Request, Status},
         virtio_blk::{
-            chain::Chain,
+            chain::{Chain, Mapped},
             request,
             status,
             submission::Submission,
@@ -24,6 +24,7 @@ use kernel_ext::{
         },
         zoned::ZoneReport, //
     },
+    sync::rcu::Section,
     virtio::queue::{Queue, RingGuard},
 };
 
@@ -32,71 +33,80 @@ impl Operations for VirtioBlk {
     type RequestData = Chain<Header>;
     type Data = Self;
 
+    fn new_request_data() -> impl PinInit<Self::RequestData> {
+        Chain::new()
+    }
+
     fn queue_rq(
         blk: &Self,
         hw: HwQueue<'_>,
-        mut rq: Request<Self>,
+        rq: IdleRequest<Self>,
         last: bool,
+        section: Section<'_>,
     ) -> Result<(), Rejected<Self>> {
         let Some(queue) = blk.queue(hw.index()) else {
-            return Err((rq, Status::IOERR));
+            return Err(Rejected::new(rq, Status::IOERR));
         };
         if flush::is_one(&rq) {
             if !blk.cache.needs_flushes() {
                 // All that it is about is on stable storage.
-                rq.start();
-                rq.end(Status::OK);
+                rq.start().end(Status::OK);
                 return Ok(());
             }
             if rq.is_partly_done() {
-                return finish(blk, queue, hw, rq);
+                return finish(blk, queue, hw, rq, section);
             }
         }
-        let rq = prepare(blk, rq)?;
-
+        let rq = prepare(blk, rq)
+            .map_err(|(rq, err)| Rejected::new(rq, refusal(err)))?
+            .start();
         let mut ring = queue.lock();
 
         match ring.add(rq) {
             Ok(()) => {
                 if last {
-                    kick(ring);
+                    kick(ring, section);
                 }
                 Ok(())
             }
-            Err((rq, err)) => Err(refuse(hw, ring, rq, err)),
+            Err((rq, err)) => Err(refuse(hw, ring, rq, err, section)),
         }
     }
 
-    fn queue_rqs(blk: &Self, mut requests: RequestList<Self>) -> RequestList<Self> {
+    fn queue_rqs(
+        blk: &Self,
+        mut requests: RequestList<IdleRequest<Self>>,
+        section: Section<'_>,
+    ) -> RequestList<IdleRequest<Self>> {
         let mut refused = RequestList::default();
         let mut ready = RequestList::default();
         let mut index = 0;
 
         while let Some(rq) = requests.pop() {
             if rq.queue_index() != index {
-                add_all(blk, index, mem::take(&mut ready));
+                add_all(blk, index, mem::take(&mut ready), section);
                 index = rq.queue_index();
             }
             if flush::is_one(&rq) {
-                refused.push(rq);
+                refused.push_tail(rq);
                 continue;
             }
             match prepare(blk, rq) {
-                Ok(rq) => ready.push(rq),
-                Err((rq, _)) => refused.push(rq),
+                Ok(rq) => ready.push_tail(rq.start()),
+                Err((rq, _)) => refused.push_tail(rq),
             }
         }
-        add_all(blk, index, ready);
+        add_all(blk, index, ready, section);
 
         refused
     }
 
-    fn commit_rqs(blk: &Self, hw: HwQueue<'_>) {
+    fn commit_rqs(blk: &Self, hw: HwQueue<'_>, section: Section<'_>) {
         let Some(queue) = blk.queue(hw.index()) else {
             return;
         };
 
-        kick(queue.lock());
+        kick(queue.lock(), section);
     }
 
     fn poll(blk: &Self, hw: HwQueue<'_>, completions: &mut Completions<'_, Self>) -> usize {
@@ -117,9 +127,9 @@ impl Operations for VirtioBlk {
             used = true;
             match buffer {
                 Submission::Request(rq) if rq.is_fua() => {
-                    ring.flushes.answered(blk, rq, &mut end);
+                    ring.fua_answered(blk, rq.into_inner(), &mut end);
                 }
-                Submission::Request(rq) => end(rq),
+                Submission::Request(rq) => end(rq.into_inner()),
                 // Commands go to the first queue, which is not polled.
                 Submission::Command(_) => (),
             }
@@ -127,7 +137,7 @@ impl Operations for VirtioBlk {
         // No interrupt tells of it, and who polls would do so for ever.
         Self::check(&ring);
         if used {
-            blk.use_room(ring);
+            blk.go_on(ring);
         }
 
         found
@@ -154,12 +164,12 @@ impl Operations for VirtioBlk {
     }
 }
 
-/// Makes a request ready for the device, and starts it.
+/// Makes a request ready for the device.
 #[inline]
 fn prepare(
     blk: &VirtioBlk,
-    mut rq: Request<VirtioBlk>,
-) -> Result<Request<VirtioBlk>, Rejected<VirtioBlk>> {
+    mut rq: IdleRequest<VirtioBlk>,
+) -> Result<Mapped<IdleRequest<VirtioBlk>>, (IdleRequest<VirtioBlk>, Error)> {
     let op = rq.op();
     let (kind, sector) = match op {
         Op::Read => (request::IN, rq.sector()),
@@ -174,28 +184,23 @@ fn prepare(
         Op::ZoneAppend => (request::ZONE_APPEND, rq.sector()),
         Op::ZoneReset => (request::ZONE_RESET, rq.sector()),
         Op::ZoneResetAll => (request::ZONE_RESET_ALL, 0),
-        Op::Other => return Err((rq, Status::NOTSUPP)),
+        Op::Other => return Err((rq, EOPNOTSUPP)),
     };
 
     if matches!(op, Op::Discard | Op::WriteZeroes | Op::SecureErase) {
         if let Err(err) = set_segments(&mut rq, op) {
-            return Err((rq, refusal(err)));
+            return Err((rq, err));
         }
     }
-    if let Err(err) = rq.map(Header::new(blk.endian(), kind, rq.ioprio(), sector)) {
-        rq.unmap();
-        return Err((rq, refusal(err)));
-    }
-    rq.start();
+    let header = Header::new(blk.endian(), kind, rq.ioprio(), sector);
 
-    Ok(rq)
+    rq.map(header)
 }
 
 /// Tells the device of what was added to a ring, without holding its lock any longer.
 #[inline]
-fn kick(mut ring: RingGuard<'_, Buffer, QueueState>) {
-    let rcu = rcu::read_lock();
-    let kick = ring.prepare_kick(&rcu);
+fn kick(mut ring: RingGuard<'_, Buffer, QueueState>, section: Section<'_>) {
+    let kick = ring.prepare_kick(section);
 
     drop(ring);
     kick.notify();
@@ -206,21 +211,23 @@ fn kick(mut ring: RingGuard<'_, Buffer, QueueState>) {
 fn refuse(
     hw: HwQueue<'_>,
     mut ring: RingGuard<'_, Buffer, QueueState>,
-    mut rq: Request<VirtioBlk>,
+    rq: Mapped<Request<VirtioBlk>>,
     err: Error,
+    section: Section<'_>,
 ) -> Rejected<VirtioBlk> {
     // Nothing is stopped when a buffer could not be mapped: that says nothing of the ring, and
     // there may be nothing in it that would start the queue again.
     if err == ENOSPC {
-        ring.stopped = true;
+        ring.set_stopped();
         hw.stop();
     }
     VirtioBlk::check(&ring);
     // What is in the ring makes room when it is done, so the device should know of it.
-    kick(ring);
+    kick(ring, section);
 
+    let mut rq = rq.into_inner();
     rq.unmap();
-    (rq, refusal(err))
+    Rejected::new(rq, refusal(err))
 }
 
 /// Goes on with the flush of a write that the device has completed, but whose flush could not be
@@ -230,27 +237,34 @@ fn finish(
     blk: &VirtioBlk,
     queue: &Queue<Buffer, QueueState>,
     hw: HwQueue<'_>,
-    mut rq: Request<VirtioBlk>,
+    rq: IdleRequest<VirtioBlk>,
+    section: Section<'_>,
 ) -> Result<(), Rejected<VirtioBlk>> {
-    rq.start();
+    let rq = rq.start();
     let mut ring = queue.lock();
 
     match flush::again(blk, &mut ring, rq) {
         Ok(()) => {
-            kick(ring);
+            kick(ring, section);
             Ok(())
         }
-        Err((rq, err)) => Err(refuse(hw, ring, rq, err)),
+        Err((rq, err)) => Err(refuse(hw, ring, rq, err, section)),
     }
 }
 
 /// Hands requests that are ready for one queue to the device, and tells it once.
-fn add_all(blk: &VirtioBlk, index: usize, mut requests: RequestList<VirtioBlk>) {
+fn add_all(
+    blk: &VirtioBlk,
+    index: usize,
+    mut requests: RequestList<Mapped<Request<VirtioBlk>>>,
+    section: Section<'_>,
+) {
     if requests.is_empty() {
         return;
     }
     let Some(queue) = blk.queue(index) else {
-        while let Some(mut rq) = requests.pop() {
+        while let Some(rq) = requests.pop() {
+            let mut rq = rq.into_inner();
             rq.unmap();
             rq.end(Status::IOERR);
         }
@@ -259,19 +273,20 @@ fn add_all(blk: &VirtioBlk, index: usize, mut requests: RequestList<VirtioBlk>) 
     let mut ring = queue.lock();
 
     while let Some(rq) = requests.pop() {
-        if let Err((mut rq, _)) = ring.add(rq) {
+        if let Err((rq, _)) = ring.add(rq) {
             // It comes back alone, which is where a full ring stops the queue, and where what is
             // no matter of room becomes an error.
+            let mut rq = rq.into_inner();
             rq.unmap();
             rq.requeue();
         }
     }
     VirtioBlk::check(&ring);
-    kick(ring);
+    kick(ring, section);
 }
 
 /// Gives a request the ranges that it is for, which are all of its data.
-fn set_segments(rq: &mut Request<VirtioBlk>, op: Op) -> Result {
+fn set_segments(rq: &mut IdleRequest<VirtioBlk>, op: Op) -> Result {
     let unmap = op == Op::WriteZeroes && !rq.is_no_unmap();
     let segments = rq.map_ranges(|range| Segment::new(range, unmap))?;
 
@@ -309,6 +324,8 @@ fn refusal(err: Error) -> Status {
         Status::DEV_RESOURCE
     } else if err == ENOMEM {
         Status::RESOURCE
+    } else if err == EOPNOTSUPP {
+        Status::NOTSUPP
     } else {
         Status::IOERR
     }

@@ -11,11 +11,15 @@
 //! let (mut ready, mut refused) = (RequestList::default(), RequestList::default());
 //!
 //! while let Some(rq) = requests.pop() {
+<<<<<<< HEAD
 //!     if fits(&rq) {
 //!         ready.push(rq);
 //!     } else {
 //!         refused.push(rq);
 //!     }
+=======
+//!     if fits(&rq) { ready.push_tail(rq) } else { refused.push_tail(rq) }
+>>>>>>> perf
 //! }
 //! # (ready, refused)
 //! # }
@@ -25,7 +29,7 @@
 
 use super::{
     mq::Operations,
-    request::Request, //
+    request::{Held, Request}, //
 };
 use crate::bindings;
 use core::{marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
@@ -34,14 +38,14 @@ use core::{marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
 ///
 /// # Invariants
 ///
-/// Each request in the list is one that the list owns, as a [`Request`] would.
+/// Each request in the list is one that the list owns, as an `R` would.
 #[must_use = "requests that are dropped never end"]
-pub struct RequestList<T: Operations>(bindings::rq_list, PhantomData<T>);
+pub struct RequestList<R: Held>(bindings::rq_list, PhantomData<R>);
 
 // SAFETY: A list is what it consists of, and requests may be used by any thread.
-unsafe impl<T: Operations> Send for RequestList<T> {}
+unsafe impl<R: Held> Send for RequestList<R> {}
 
-impl<T: Operations> Default for RequestList<T> {
+impl<R: Held> Default for RequestList<R> {
     /// An empty list.
     #[inline]
     fn default() -> Self {
@@ -50,12 +54,12 @@ impl<T: Operations> Default for RequestList<T> {
     }
 }
 
-impl<T: Operations> RequestList<T> {
+impl<R: Held> RequestList<R> {
     /// Takes a list from the block layer.
     ///
     /// # Safety
     ///
-    /// Each request in `raw` must be a valid request of a queue of `T` that nobody else has.
+    /// Each request in `raw` must be one that may be turned [into an `R`](Held::from_raw).
     #[inline]
     pub(crate) unsafe fn from_raw(raw: bindings::rq_list) -> Self {
         // INVARIANT: By the requirement of this function.
@@ -76,7 +80,7 @@ impl<T: Operations> RequestList<T> {
 
     /// Takes the first request.
     #[inline]
-    pub fn pop(&mut self) -> Option<Request<T>> {
+    pub fn pop(&mut self) -> Option<R> {
         let rq = NonNull::new(self.0.head)?;
 
         // SAFETY: By the type invariant the request is valid and in this list, whose link it has.
@@ -86,13 +90,13 @@ impl<T: Operations> RequestList<T> {
         }
 
         // SAFETY: By the type invariant the list owned the request, and it does not any more.
-        Some(unsafe { Request::from_raw(rq) })
+        Some(unsafe { R::from_raw(rq) })
     }
 
     /// Adds a request as the last one.
     #[inline]
-    pub fn push(&mut self, rq: Request<T>) {
-        let rq = rq.leak().as_ptr();
+    pub fn push_tail(&mut self, rq: R) {
+        let rq = rq.into_raw().as_ptr();
 
         // SAFETY: The request is valid and in no list. So is the last one, in this one.
         unsafe {
@@ -102,7 +106,7 @@ impl<T: Operations> RequestList<T> {
                 None => self.0.head = rq,
             }
         }
-        // INVARIANT: The request was a `Request`.
+        // INVARIANT: The request was an `R`.
         self.0.tail = rq;
     }
 }
@@ -147,7 +151,7 @@ impl<T: Operations> Completions<'_, T> {
     /// set, otherwise by [`Operations::complete`].
     #[inline]
     pub fn add(&mut self, rq: Request<T>, ok: bool) {
-        let rq = rq.leak();
+        let rq = rq.into_raw();
 
         // SAFETY: The request is valid and was ours. Each of the functions returns false if it left
         // it to us. By the type invariant there is no batch or it is valid; all requests in one

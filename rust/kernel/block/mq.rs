@@ -22,10 +22,10 @@
 
 use super::{
     batch::{Completed, Completions, RequestList},
-    request::{Request, Status},
+    request::{Held, IdleRequest, Request, RequestInner, Status},
     zoned::ZoneReport, //
 };
-use crate::bindings;
+use crate::{bindings, sync::rcu::Section};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     device,
@@ -45,23 +45,36 @@ pub fn possible_queues(most: u32) -> u32 {
 const POLL_MAP: u32 = bindings::hctx_type_HCTX_TYPE_POLL;
 
 /// A request that the driver could not pass on, and what to tell the block layer.
-pub type Rejected<T> = (Request<T>, Status);
+#[must_use = "a request that is dropped never ends"]
+pub struct Rejected<T: Operations>(NonNull<bindings::request>, Status, PhantomData<T>);
+
+impl<T: Operations> Rejected<T> {
+    /// Whether the request was started does not matter: the block layer has it again.
+    #[inline]
+    pub fn new(rq: impl Held<Driver = T>, status: Status) -> Self {
+        Self(rq.into_raw(), status, PhantomData)
+    }
+}
 
 /// What a block driver does for the block layer.
 pub trait Operations: Sized + Send + Sync + 'static {
     /// The driver's module, which stays as long as its disks are open.
     type Module: ModuleMetadata;
 
-    /// What each request carries for the driver. Made once for each, not anew for each use.
-    type RequestData: Default + Send;
+    /// What each request carries for the driver.
+    type RequestData: Send;
 
     /// What the disk's queues and attributes share.
     type Data: Send + Sync;
 
+    /// Makes what a request carries: once for each, not anew for each use. It stays where it is.
+    fn new_request_data() -> impl PinInit<Self::RequestData>;
+
     /// Passes a request on to the device.
     ///
     /// Unless `last` is set more requests follow at once, so that the device may be told of all
-    /// together: by the last one, or by [`Self::commit_rqs`] if that does not come.
+    /// together: by the last one, or by [`Self::commit_rqs`] if that does not come. The block layer
+    /// calls within an RCU read-side critical section, which is `section`.
     ///
     /// # Errors
     ///
@@ -70,18 +83,23 @@ pub trait Operations: Sized + Send + Sync + 'static {
     fn queue_rq(
         data: &Self::Data,
         hw: HwQueue<'_>,
-        rq: Request<Self>,
+        rq: IdleRequest<Self>,
         last: bool,
+        section: Section<'_>,
     ) -> Result<(), Rejected<Self>>;
 
     /// Passes requests, for any hardware queues of a disk, on to the device together.
     ///
-    /// Returns those that it did not [start](Request::start) because something hinders them:
+    /// Returns those that it did not [start](IdleRequest::start) because something hinders them:
     /// [`Self::queue_rq`] gets them one by one and tells what.
-    fn queue_rqs(data: &Self::Data, requests: RequestList<Self>) -> RequestList<Self>;
+    fn queue_rqs(
+        data: &Self::Data,
+        requests: RequestList<IdleRequest<Self>>,
+        section: Section<'_>,
+    ) -> RequestList<IdleRequest<Self>>;
 
     /// Tells the device of requests that were queued without `last`.
-    fn commit_rqs(data: &Self::Data, hw: HwQueue<'_>);
+    fn commit_rqs(data: &Self::Data, hw: HwQueue<'_>, section: Section<'_>);
 
     /// Looks for requests of a polled queue that the device has answered, and gives them to
     /// `completions`. Returns how many there were.
@@ -299,6 +317,20 @@ impl<T: Operations> Vtable<T> {
         }
     }
 
+    /// The section within which the block layer passes requests on: `blk_mq_run_dispatch_ops()`
+    /// begins one of RCU for a tag set that is not `BLK_MQ_F_BLOCKING`, and [`TagSet::new`] makes no
+    /// other.
+    ///
+    /// # Safety
+    ///
+    /// The caller must be called as `queue_rq`, `queue_rqs` or `commit_rqs`, and the value must not
+    /// outlive the call.
+    #[inline]
+    unsafe fn section<'a>() -> Section<'a> {
+        // SAFETY: By the requirement of this function, and as said above.
+        unsafe { Section::assume() }
+    }
+
     extern "C" fn queue_rq(
         hctx: *mut bindings::blk_mq_hw_ctx,
         bd: *const bindings::blk_mq_queue_data,
@@ -307,30 +339,30 @@ impl<T: Operations> Vtable<T> {
         let ((data, hw), rq, last) = unsafe {
             (
                 Self::borrow(hctx),
-                Request::from_raw(NonNull::new_unchecked((*bd).rq)),
+                IdleRequest::from_raw(NonNull::new_unchecked((*bd).rq)),
                 (*bd).last,
             )
         };
 
+        // SAFETY: The section of our caller lasts until this returns.
+        let section = unsafe { Self::section() };
         let given = rq.as_raw();
 
-        match T::queue_rq(data, hw, rq, last) {
+        match T::queue_rq(data, hw, rq, last, section) {
             Ok(()) => Status::OK.into_raw(),
             // The status gives the request back: the one that was passed, whichever that is.
-            Err((rq, status)) if rq.as_raw() == given => {
-                let _ = rq.leak();
-                status.into_raw()
-            }
-            Err((other, _)) => Self::mistaken(other),
+            Err(Rejected(rq, status, _)) if rq.as_ptr() == given => status.into_raw(),
+            Err(Rejected(other, ..)) => Self::mistaken(other),
         }
     }
 
     /// A driver has returned another request than it was passed, which may be anywhere by now, with
     /// the device for example: as far as the block layer is concerned it was queued.
     #[cold]
-    fn mistaken(other: Request<T>) -> bindings::blk_status_t {
+    fn mistaken(other: NonNull<bindings::request>) -> bindings::blk_status_t {
         kernel::warn_on!(true);
-        other.end(Status::IOERR);
+        // SAFETY: The driver had the request, and gave it up.
+        unsafe { Request::<T>::from_raw(other) }.end(Status::IOERR);
 
         Status::OK.into_raw()
     }
@@ -344,9 +376,11 @@ impl<T: Operations> Vtable<T> {
         // SAFETY: As above.
         let ((data, _), requests) =
             unsafe { (Self::borrow(first.mq_hctx), RequestList::from_raw(*list)) };
+        // SAFETY: The section of our caller lasts until this returns.
+        let section = unsafe { Self::section() };
 
         // SAFETY: The list is the block layer's to use from now on.
-        unsafe { *list = T::queue_rqs(data, requests).into_raw() };
+        unsafe { *list = T::queue_rqs(data, requests, section).into_raw() };
     }
 
     extern "C" fn poll(
@@ -362,10 +396,11 @@ impl<T: Operations> Vtable<T> {
     }
 
     extern "C" fn commit_rqs(hctx: *mut bindings::blk_mq_hw_ctx) {
-        // SAFETY: The block layer passes a valid hardware queue.
-        let (data, hw) = unsafe { Self::borrow(hctx) };
+        // SAFETY: The block layer passes a valid hardware queue. The section of our caller lasts until
+        // this returns.
+        let ((data, hw), section) = unsafe { (Self::borrow(hctx), Self::section()) };
 
-        T::commit_rqs(data, hw);
+        T::commit_rqs(data, hw, section);
     }
 
     extern "C" fn complete(rq: *mut bindings::request) {
@@ -379,13 +414,13 @@ impl<T: Operations> Vtable<T> {
         _hctx_idx: c_uint,
         _numa_node: c_int,
     ) -> c_int {
-        // SAFETY: The block layer passes a valid request with a private area of the size that the
-        // tag set asked for; it is aligned for pointers.
-        unsafe {
-            Request::<T>::data_ptr(NonNull::new_unchecked(rq)).write(T::RequestData::default())
-        };
-
         const { assert!(align_of::<T::RequestData>() <= align_of::<bindings::request>()) };
+
+        // SAFETY: The block layer passes a valid request with a private area of the size that the
+        // tag set asked for; it is aligned for pointers, and stays where it is until `exit_request`.
+        let Ok(()) = unsafe {
+            T::new_request_data().__init(RequestInner::<T>::data_ptr(NonNull::new_unchecked(rq)))
+        };
         0
     }
 
@@ -396,7 +431,7 @@ impl<T: Operations> Vtable<T> {
     ) {
         // SAFETY: The block layer passes a request that `init_request` has initialized, for the
         // last time.
-        unsafe { Request::<T>::data_ptr(NonNull::new_unchecked(rq)).drop_in_place() };
+        unsafe { RequestInner::<T>::data_ptr(NonNull::new_unchecked(rq)).drop_in_place() };
     }
 
     extern "C" fn map_queues(set: *mut bindings::blk_mq_tag_set) {

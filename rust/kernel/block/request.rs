@@ -19,7 +19,7 @@
 
 use super::mq::Operations;
 use crate::bindings;
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
 use kernel::{
     block::SECTOR_SHIFT,
     prelude::*,
@@ -102,42 +102,105 @@ pub enum Direction {
     FromDevice,
 }
 
-/// A request that the driver has.
-///
-/// There is only one such value for a request at a time. The driver gives it up by [`Self::end`],
-/// by returning it to the block layer, or to a virtqueue for as long as the device has it. One that
-/// is merely dropped never ends.
+/// What can be asked of a request, whatever becomes of it.
 ///
 /// # Invariants
 ///
 /// The pointer is a valid `struct request` that the block layer gave to the driver, and whose
 /// private area is an initialized `T::RequestData`.
-#[must_use = "a request that is dropped never ends"]
-pub struct Request<T: Operations>(NonNull<bindings::request>, PhantomData<T>);
+pub struct RequestInner<T: Operations>(NonNull<bindings::request>, PhantomData<T>);
 
 // SAFETY: A request may be used and ended by any thread; its data is `Send`.
-unsafe impl<T: Operations> Send for Request<T> {}
+unsafe impl<T: Operations> Send for RequestInner<T> {}
 
-impl<T: Operations> Request<T> {
-    /// Takes a request from the block layer.
+/// A request that the driver has got, and has not [started](Self::start).
+///
+/// There is only one value for a request at a time. The driver gives this one up by returning it to
+/// the block layer, or by starting it.
+#[must_use = "a request that is dropped never ends"]
+pub struct IdleRequest<T: Operations>(RequestInner<T>);
+
+/// A request that the driver has started.
+///
+/// There is only one value for a request at a time. The driver gives this one up by [`Self::end`], or
+/// to a virtqueue for as long as the device has it. One that is merely dropped never ends.
+#[must_use = "a request that is dropped never ends"]
+pub struct Request<T: Operations>(RequestInner<T>);
+
+impl<T: Operations> Deref for IdleRequest<T> {
+    type Target = RequestInner<T>;
+
+    #[inline]
+    fn deref(&self) -> &RequestInner<T> {
+        &self.0
+    }
+}
+
+impl<T: Operations> Deref for Request<T> {
+    type Target = RequestInner<T>;
+
+    #[inline]
+    fn deref(&self) -> &RequestInner<T> {
+        &self.0
+    }
+}
+
+/// A value by which the driver has a request.
+///
+/// # Safety
+///
+/// What [`from_raw`](Self::from_raw) makes of a pointer from [`into_raw`](Self::into_raw) is the
+/// value that there was before. There is nothing to drop.
+pub unsafe trait Held: Sized + Send {
+    /// The driver whose request it is.
+    type Driver: Operations;
+
+    /// Turns the value into a pointer.
+    fn into_raw(self) -> NonNull<bindings::request>;
+
+    /// Turns the pointer back into the value.
     ///
     /// # Safety
     ///
-    /// `ptr` must be a valid request of a queue of `T` that nobody else has: the block layer gives
-    /// it to the driver just now, or it comes from [`Self::leak`].
+    /// `ptr` must come from [`Self::into_raw`], or from the block layer, which has just given the
+    /// request to the driver in the state that this type stands for; it may be taken only once.
+    unsafe fn from_raw(ptr: NonNull<bindings::request>) -> Self;
+}
+
+// SAFETY: The value is the pointer.
+unsafe impl<T: Operations> Held for IdleRequest<T> {
+    type Driver = T;
+
     #[inline]
-    pub(crate) unsafe fn from_raw(ptr: NonNull<bindings::request>) -> Self {
+    fn into_raw(self) -> NonNull<bindings::request> {
+        self.0 .0
+    }
+
+    #[inline]
+    unsafe fn from_raw(ptr: NonNull<bindings::request>) -> Self {
         // INVARIANT: By the requirement of this function; `init_request` of `T`'s operations has
         // initialized the private area of every request.
-        Self(ptr, PhantomData)
+        Self(RequestInner(ptr, PhantomData))
     }
+}
 
-    /// Gives the request up without ending it.
+// SAFETY: The value is the pointer.
+unsafe impl<T: Operations> Held for Request<T> {
+    type Driver = T;
+
     #[inline]
-    pub(crate) fn leak(self) -> NonNull<bindings::request> {
-        self.0
+    fn into_raw(self) -> NonNull<bindings::request> {
+        self.0 .0
     }
 
+    #[inline]
+    unsafe fn from_raw(ptr: NonNull<bindings::request>) -> Self {
+        // INVARIANT: As for an `IdleRequest`.
+        Self(RequestInner(ptr, PhantomData))
+    }
+}
+
+impl<T: Operations> RequestInner<T> {
     pub(crate) fn as_raw(&self) -> *mut bindings::request {
         self.0.as_ptr()
     }
@@ -204,12 +267,6 @@ impl<T: Operations> Request<T> {
         unsafe { (*self.as_raw()).__sector }
     }
 
-    /// Says where a [`Op::ZoneAppend`] has written.
-    pub fn set_sector(&mut self, sector: u64) {
-        // SAFETY: By the type invariant the request is valid and ours.
-        unsafe { (*self.as_raw()).__sector = sector };
-    }
-
     /// What the disk's queues and attributes share.
     #[inline]
     pub fn disk_data(&self) -> &T::Data {
@@ -239,7 +296,7 @@ impl<T: Operations> Request<T> {
         unsafe { (*self.as_raw()).bio.as_ref() }.map_or(0, |bio| bio.bi_ioprio)
     }
 
-    /// The number of segments of the data, or of what [`Self::set_payload`] put in its place.
+    /// The number of segments of the data, or of what [`IdleRequest::set_payload`] put in its place.
     #[inline]
     pub fn segments(&self) -> u16 {
         if self.has_payload() {
@@ -301,27 +358,45 @@ impl<T: Operations> Request<T> {
         unsafe { (*self.as_raw()).cmd_flags & bindings::REQ_FUA != 0 }
     }
 
-    /// Whether [`Self::set_partly_done`] was called.
+    /// Whether [`Request::set_partly_done`] was called.
     #[inline]
     pub fn is_partly_done(&self) -> bool {
         // SAFETY: By the type invariant the request is valid.
         unsafe { (*self.as_raw()).rq_flags & bindings::RQF_DONTPREP != 0 }
     }
 
-    /// Marks a request of which a part is done, which must not be done twice: `RQF_DONTPREP`.
-    ///
-    /// The mark stays when the request is [requeued](Self::requeue), which then merges nothing into
-    /// it, and goes when the request is ended.
-    #[inline]
-    pub fn set_partly_done(&mut self) {
-        // SAFETY: By the type invariant the request is valid and ours.
-        unsafe { (*self.as_raw()).rq_flags |= bindings::RQF_DONTPREP };
-    }
-
     #[inline]
     fn has_payload(&self) -> bool {
         // SAFETY: By the type invariant the request is valid.
         unsafe { (*self.as_raw()).rq_flags & bindings::RQF_SPECIAL_PAYLOAD != 0 }
+    }
+
+    /// Frees what [`IdleRequest::set_payload`] gave.
+    #[inline]
+    pub(crate) fn free_payload(&mut self) {
+        if self.has_payload() {
+            // SAFETY: The request is valid and ours; `set_payload()` alone sets the flag for
+            // requests that the driver has, with memory of the slab allocator.
+            unsafe {
+                bindings::kfree(bindings::rq_payload(self.as_raw()));
+                (*self.as_raw()).rq_flags &= !bindings::RQF_SPECIAL_PAYLOAD;
+            }
+        }
+    }
+
+    /// The index of the hardware queue that the request is for.
+    #[inline]
+    pub fn queue_index(&self) -> usize {
+        // SAFETY: By the type invariant the request is valid; one that the driver has, has a
+        // hardware queue.
+        unsafe { (*(*self.as_raw()).mq_hctx).queue_num as usize }
+    }
+}
+
+impl<T: Operations> IdleRequest<T> {
+    #[inline]
+    pub(crate) fn inner_mut(&mut self) -> &mut RequestInner<T> {
+        &mut self.0
     }
 
     /// Gives the request data of its own, which the device reads.
@@ -346,38 +421,42 @@ impl<T: Operations> Request<T> {
         Ok(())
     }
 
-    /// Frees what [`Self::set_payload`] gave.
-    #[inline]
-    pub(crate) fn free_payload(&mut self) {
-        if self.has_payload() {
-            // SAFETY: The request is valid and ours; `set_payload()` alone sets the flag for
-            // requests that the driver has, with memory of the slab allocator.
-            unsafe {
-                bindings::kfree(bindings::rq_payload(self.as_raw()));
-                (*self.as_raw()).rq_flags &= !bindings::RQF_SPECIAL_PAYLOAD;
-            }
-        }
-    }
-
     /// Tells the block layer that the device is about to get the request.
     #[inline]
-    pub fn start(&mut self) {
+    pub fn start(self) -> Request<T> {
         // SAFETY: By the type invariant the request is valid and ours.
         unsafe { bindings::blk_mq_start_request(self.as_raw()) };
-    }
 
-    /// The index of the hardware queue that the request is for.
+        Request(self.0)
+    }
+}
+
+impl<T: Operations> Request<T> {
     #[inline]
-    pub fn queue_index(&self) -> usize {
-        // SAFETY: By the type invariant the request is valid; one that the driver has, has a
-        // hardware queue.
-        unsafe { (*(*self.as_raw()).mq_hctx).queue_num as usize }
+    pub(crate) fn inner_mut(&mut self) -> &mut RequestInner<T> {
+        &mut self.0
     }
 
-    /// Gives a request that was [started](Self::start) back, to get it once more later.
+    /// Says where a [`Op::ZoneAppend`] has written.
+    pub fn set_sector(&mut self, sector: u64) {
+        // SAFETY: By the type invariant the request is valid and ours.
+        unsafe { (*self.as_raw()).__sector = sector };
+    }
+
+    /// Marks a request of which a part is done, which must not be done twice: `RQF_DONTPREP`.
+    ///
+    /// The mark stays when the request is [requeued](Self::requeue), which then merges nothing into
+    /// it, and goes when the request is ended.
+    #[inline]
+    pub fn set_partly_done(&mut self) {
+        // SAFETY: By the type invariant the request is valid and ours.
+        unsafe { (*self.as_raw()).rq_flags |= bindings::RQF_DONTPREP };
+    }
+
+    /// Gives the request back, to get it once more later.
     pub fn requeue(self) {
         // SAFETY: The request is valid and ours; it is given back to the block layer.
-        unsafe { bindings::blk_mq_requeue_request(self.leak().as_ptr(), true) };
+        unsafe { bindings::blk_mq_requeue_request(self.into_raw().as_ptr(), true) };
     }
 
     /// The device has answered: has [`Operations::complete`] called, on the CPU that sent the
@@ -387,13 +466,13 @@ impl<T: Operations> Request<T> {
     pub fn complete(self) {
         // SAFETY: The request is valid and ours; it is given to the block layer, which gives it
         // to `complete`, or leaves it as it is for good.
-        unsafe { bindings::complete_unless_faked(self.leak().as_ptr()) };
+        unsafe { bindings::complete_unless_faked(self.into_raw().as_ptr()) };
     }
 
     /// Ends the request.
     #[inline]
     pub fn end(self, status: Status) {
         // SAFETY: The request is valid and ours; it is given back to the block layer.
-        unsafe { bindings::blk_mq_end_request(self.leak().as_ptr(), status.into_raw()) };
+        unsafe { bindings::blk_mq_end_request(self.into_raw().as_ptr(), status.into_raw()) };
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod chain;
 pub mod command;
+mod data_list;
 pub mod submission;
 
 use super::request::Range;

@@ -60,7 +60,13 @@ pub use buffer::{Buffer, Kind};
 pub use running::{Running, Slot, Start};
 
 use super::Device;
-use crate::bindings;
+use crate::{
+    bindings,
+    sync::{
+        irq_save::{SpinLockIrqSave, SpinLockIrqSaveGuard},
+        rcu::Section, //
+    },
+};
 use core::{
     marker::PhantomData,
     ops::{Deref, DerefMut},
@@ -70,16 +76,14 @@ use kernel::{
     device,
     error::to_result,
     prelude::*,
+    static_lock_class,
     sync::{
         aref::ARef,
-        lock::{spinlock::SpinLockIrqBackend, Guard},
         new_mutex,
-        new_spinlock_irq,
         rcu,
         ArcBorrow,
         CondVar,
-        Mutex,
-        SpinLockIrq, //
+        Mutex, //
     },
 };
 
@@ -105,7 +109,7 @@ unsafe impl<B: Buffer, S: Send> Send for Ring<B, S> {}
 ///
 /// It gives no mutable reference to the ring itself, by which two rings could change places: the
 /// one who deletes a virtqueue relies on it being where he has put it.
-pub struct RingGuard<'a, B: Buffer, S>(Guard<'a, Ring<B, S>, SpinLockIrqBackend>);
+pub struct RingGuard<'a, B: Buffer, S>(SpinLockIrqSaveGuard<'a, Ring<B, S>>);
 
 impl<B: Buffer, S> Deref for RingGuard<'_, B, S> {
     type Target = S;
@@ -239,15 +243,15 @@ impl<B: Buffer, S> RingGuard<'_, B, S> {
     /// The telling itself can take long and needs no lock: drop this guard, then
     /// [`Kick::notify`].
     #[inline]
-    pub fn prepare_kick<'rcu>(&mut self, _rcu: &'rcu rcu::Guard) -> Kick<'rcu> {
+    pub fn prepare_kick<'rcu>(&mut self, section: impl Into<Section<'rcu>>) -> Kick<'rcu> {
         let vq = self
             .0
             .vq
             // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its use.
             .filter(|vq| unsafe { bindings::virtqueue_kick_prepare(vq.as_ptr()) });
 
-        // INVARIANT: `vq` was found in its ring within the read-side critical section of `_rcu`.
-        Kick(vq, PhantomData)
+        // INVARIANT: `vq` was found in its ring within `section`.
+        Kick(vq, section.into())
     }
 
     /// Whether the device has broken the rules, so that nothing comes out of the ring any more
@@ -302,10 +306,7 @@ fn ring_size(vq: NonNull<bindings::virtqueue>) -> u32 {
 /// as `'rcu`. The one who deletes a virtqueue first takes it out of its ring, under the ring's
 /// lock, and then waits for all such sections: see [`Queues::disconnect`].
 #[must_use = "the device may not look for the buffers until it is told"]
-pub struct Kick<'rcu>(
-    Option<NonNull<bindings::virtqueue>>,
-    PhantomData<&'rcu rcu::Guard>,
-);
+pub struct Kick<'rcu>(Option<NonNull<bindings::virtqueue>>, Section<'rcu>);
 
 impl Kick<'_> {
     /// Tells the device, if it asked to be told.
@@ -326,7 +327,7 @@ impl Kick<'_> {
 #[pin_data]
 pub struct Queue<B: Buffer, S> {
     #[pin]
-    ring: SpinLockIrq<Ring<B, S>>,
+    ring: SpinLockIrqSave<Ring<B, S>>,
 }
 
 impl<B: Buffer, S> Queue<B, S> {
@@ -400,7 +401,7 @@ impl<B: Buffer, S: Default> Queues<B, S> {
                 _buffers: PhantomData,
             };
             let queue = KBox::pin_init(
-                pin_init!(Queue { ring <- new_spinlock_irq!(ring, "virtqueue") }),
+                pin_init!(Queue { ring <- SpinLockIrqSave::new(ring, c"virtqueue", static_lock_class!()) }),
                 GFP_KERNEL,
             )?;
             queues.push(queue, GFP_KERNEL)?;

@@ -3,11 +3,14 @@
 //! A driver of disks that take nothing, for examples that need one.
 
 use kernel::{prelude::*, ThisModule};
-use kernel_ext::block::{
-    batch::{Completed, Completions, RequestList},
-    mq::{Geometry, HwQueue, Operations, Rejected},
-    request::{Request, Status},
-    zoned::ZoneReport, //
+use kernel_ext::{
+    block::{
+        batch::{Completed, Completions, RequestList},
+        mq::{Geometry, HwQueue, Operations, Rejected},
+        request::{IdleRequest, Request, Status},
+        zoned::ZoneReport, //
+    },
+    sync::rcu::Section, //
 };
 
 /// The driver.
@@ -28,15 +31,29 @@ impl Operations for Null {
     type RequestData = ();
     type Data = ();
 
-    fn queue_rq(_: &(), _: HwQueue<'_>, rq: Request<Self>, _: bool) -> Result<(), Rejected<Self>> {
-        Err((rq, Status::NOTSUPP))
+    fn new_request_data() -> impl PinInit<Self::RequestData> {
+        // A value makes itself.
     }
 
-    fn queue_rqs(_: &(), requests: RequestList<Self>) -> RequestList<Self> {
+    fn queue_rq(
+        _: &(),
+        _: HwQueue<'_>,
+        rq: IdleRequest<Self>,
+        _: bool,
+        _: Section<'_>,
+    ) -> Result<(), Rejected<Self>> {
+        Err(Rejected::new(rq, Status::NOTSUPP))
+    }
+
+    fn queue_rqs(
+        _: &(),
+        requests: RequestList<IdleRequest<Self>>,
+        _: Section<'_>,
+    ) -> RequestList<IdleRequest<Self>> {
         requests
     }
 
-    fn commit_rqs(_: &(), _: HwQueue<'_>) {}
+    fn commit_rqs(_: &(), _: HwQueue<'_>, _: Section<'_>) {}
 
     fn poll(_: &(), _: HwQueue<'_>, _: &mut Completions<'_, Self>) -> usize {
         0

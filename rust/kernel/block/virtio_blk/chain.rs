@@ -7,6 +7,7 @@
 //! virtio specification. It lies in the private area of the request, so that nothing is allocated
 //! for a request of few segments.
 //!
+<<<<<<< HEAD
 //! ```
 //! # use kernel_ext::{
 //! #     block::{
@@ -21,6 +22,10 @@
 //! #     T: Operations<RequestData = Chain<Header>>,
 //! # {
 //! rq.map(Header::new(endian, request::OUT, rq.ioprio(), rq.sector()))?;
+=======
+//! ```ignore
+//! let rq = rq.map(Header::new(endian, request::OUT, rq.ioprio(), rq.sector()))?.start();
+>>>>>>> perf
 //! // … the device has answered:
 //! let status = rq.device_status();
 //! rq.unmap();
@@ -28,27 +33,28 @@
 //! # }
 //! ```
 
+use super::data_list::DataList;
 use crate::{
     bindings,
     block::{
         batch::Completed,
         mq::Operations,
-        request::{Direction, Op, Request}, //
+        request::{Direction, Held, IdleRequest, Op, Request, RequestInner}, //
     },
     virtio::queue::Buffer,
 };
 use core::{
+    marker::PhantomPinned,
     mem::offset_of,
-    ptr::{null_mut, NonNull}, //
+    ops::Deref,
+    ptr::NonNull, //
 };
 use kernel::{
-    bindings::{scatterlist, sg_table},
+    bindings::scatterlist,
     prelude::*,
     transmute::AsBytes, //
 };
-
-/// Segments for which a request has room of its own.
-const INLINE_SEGMENTS: usize = 2;
+use pin_init::pin_init_from_closure;
 
 /// The length of what precedes the status in the answer to a zone append, in bytes.
 const APPENDED: u32 = size_of::<u64>() as u32;
@@ -60,7 +66,8 @@ pub(crate) const NO_STATUS: u8 = 0xff;
 ///
 /// # Invariants
 ///
-/// `table` is empty, or was made by `sg_alloc_table_chained()` with `inline` as its first chunk.
+/// `header_list` is a list of `header`. `status_list` is one of `status`, with `appended` before it if
+/// `appends` is set.
 #[repr(C)]
 pub struct Chain<H> {
     header: H,
@@ -70,24 +77,155 @@ pub struct Chain<H> {
     status: u8,
     appends: bool,
     direction: Direction,
-    table: sg_table,
-    inline: [scatterlist; INLINE_SEGMENTS],
+    data: DataList,
+    // A request of the block layer stays where it is, so that these are made only once.
+    header_list: scatterlist,
+    status_list: scatterlist,
+    _pin: PhantomPinned,
 }
 
 // SAFETY: The pointers in it point into itself or to memory that it owns.
 unsafe impl<H: Send> Send for Chain<H> {}
 
-impl<H: Default> Default for Chain<H> {
-    fn default() -> Self {
-        // INVARIANT: An empty table.
-        Self {
-            header: H::default(),
-            appended: 0,
-            status: NO_STATUS,
-            appends: false,
-            direction: Direction::None,
-            table: sg_table::default(),
-            inline: [scatterlist::default(); INLINE_SEGMENTS],
+impl<H: AsBytes + Default> Chain<H> {
+    /// An empty chain.
+    pub fn new() -> impl PinInit<Self> {
+        const { assert!(offset_of!(Self, status) == offset_of!(Self, appended) + 8) };
+
+        // SAFETY: The closure initializes all of `chain`, which is pinned when it is initialized, so
+        // that the lists stay right.
+        unsafe {
+            pin_init_from_closure(|chain: *mut Self| {
+                // INVARIANT: The lists follow.
+                chain.write(Self {
+                    header: H::default(),
+                    appended: 0,
+                    status: NO_STATUS,
+                    appends: false,
+                    direction: Direction::None,
+                    data: DataList::default(),
+                    header_list: scatterlist::default(),
+                    status_list: scatterlist::default(),
+                    _pin: PhantomPinned,
+                });
+                bindings::sg_init_one(
+                    &raw mut (*chain).header_list,
+                    (&raw const (*chain).header).cast(),
+                    size_of::<H>() as u32,
+                );
+                (*chain).list_status(false);
+
+                Ok(())
+            })
+        }
+    }
+
+    /// Says what the device is to do, but for the list of the data.
+    #[inline]
+    fn describe(&mut self, header: H, direction: Direction, appends: bool) {
+        self.header = header;
+        self.status = NO_STATUS;
+        self.direction = direction;
+        if self.appends != appends {
+            // SAFETY: Chains are parts of requests, which stay where they are.
+            unsafe { self.list_status(appends) };
+        }
+    }
+
+    /// Makes the list of what the device writes besides data.
+    ///
+    /// # Safety
+    ///
+    /// `self` must stay where it is.
+    unsafe fn list_status(&mut self, appends: bool) {
+        let (first, len) = if appends {
+            ((&raw const self.appended).cast(), APPENDED + 1)
+        } else {
+            ((&raw const self.status).cast(), 1)
+        };
+
+        // SAFETY: The list is valid for writes. The memory, in which the status follows what
+        // precedes it, is that of the page allocator, as lists need.
+        unsafe { bindings::sg_init_one(&mut self.status_list, first, len) };
+        // INVARIANT: The list is what it is said to be.
+        self.appends = appends;
+    }
+}
+
+/// A request whose chain describes it to the device: what [`IdleRequest::map`] and
+/// [`Request::map_without_data`] make.
+///
+/// Only one that is started, too, can be added to a ring.
+///
+/// # Invariants
+///
+/// The chain has the lists of the request.
+pub struct Mapped<R>(R);
+
+impl<R> Mapped<R> {
+    /// The request, of which nobody knows any more that it is mapped.
+    #[inline]
+    pub fn into_inner(self) -> R {
+        self.0
+    }
+}
+
+impl<R> Deref for Mapped<R> {
+    type Target = R;
+
+    #[inline]
+    fn deref(&self) -> &R {
+        &self.0
+    }
+}
+
+// SAFETY: The value is the request's own. Nothing is done to the chain meanwhile.
+unsafe impl<R: Held> Held for Mapped<R> {
+    type Driver = R::Driver;
+
+    #[inline]
+    fn into_raw(self) -> NonNull<bindings::request> {
+        self.0.into_raw()
+    }
+
+    #[inline]
+    unsafe fn from_raw(ptr: NonNull<bindings::request>) -> Self {
+        // SAFETY: By the requirement of this function.
+        //
+        // INVARIANT: The block layer gives nothing that is mapped, so that it is one that was.
+        Self(unsafe { R::from_raw(ptr) })
+    }
+}
+
+impl<T: Operations> Mapped<IdleRequest<T>> {
+    /// As [`IdleRequest::start`].
+    #[inline]
+    pub fn start(self) -> Mapped<Request<T>> {
+        // INVARIANT: The same request with the same chain.
+        Mapped(self.0.start())
+    }
+}
+
+impl<T, H> IdleRequest<T>
+where
+    T: Operations<RequestData = Chain<H>>,
+    H: AsBytes + Send + Default,
+{
+    /// Fills the chain of the request: the header, and the scatterlist of the request's data.
+    ///
+    /// # Errors
+    ///
+    /// Gives the request back, with `ENOMEM` if there is no memory for a long scatterlist; `EIO` if
+    /// the data does not fit the scatterlist.
+    #[inline]
+    pub fn map(mut self, header: H) -> Result<Mapped<Self>, (Self, Error)> {
+        match self.inner_mut().fill(header) {
+            // INVARIANT: The chain is filled.
+            Ok(()) => Ok(Mapped(self)),
+            Err(err) => {
+                self.inner_mut().free();
+                Err((self, err))
+            }
         }
     }
 }
@@ -97,93 +235,61 @@ where
     T: Operations<RequestData = Chain<H>>,
     H: AsBytes + Send + Default,
 {
-    /// Fills the chain of the request: the header, and the scatterlist of the request's data.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM` if there is no memory for a long scatterlist; `EIO` if the data does not fit the
-    /// scatterlist.
-    #[inline]
-    pub fn map(&mut self, header: H) -> Result {
-        let segments = self.segments();
-        let direction = self.direction();
-        let appends = self.op() == Op::ZoneAppend;
-        let rq = self.as_raw();
-        let chain = self.data_mut();
-
-        chain.header = header;
-        chain.status = NO_STATUS;
-        chain.appends = appends;
-        chain.direction = direction;
-        chain.table.nents = 0;
-        chain.table.orig_nents = 0;
-
-        if segments == 0 {
-            chain.direction = Direction::None;
-            return Ok(());
-        }
-
-        let inline = chain.inline.as_mut_ptr();
-        chain.table.sgl = inline;
-
-        // SAFETY: `table` is empty, and `inline`, which moves no more than the request does, has
-        // the elements that are said.
-        let ret = unsafe {
-            bindings::sg_alloc_table_chained(
-                &mut chain.table,
-                segments.into(),
-                inline,
-                INLINE_SEGMENTS as u32,
-            )
-        };
-        if ret != 0 {
-            chain.table.orig_nents = 0;
-            return Err(ENOMEM);
-        }
-
-        let mut last = null_mut();
-        // SAFETY: The scatterlist has room for all segments that the request has, and the driver
-        // owns the request.
-        let mapped = unsafe { bindings::__blk_rq_map_sg(rq, chain.table.sgl, &mut last) };
-
-        match u32::try_from(mapped) {
-            Ok(nents) if nents > 0 => {
-                chain.table.nents = nents;
-                Ok(())
-            }
-            _ => {
-                self.unmap();
-                Err(EIO)
-            }
-        }
-    }
-
     /// Fills the chain of a request whose data the device has had already: the header of a request
     /// without data.
-    pub fn map_without_data(&mut self, header: H) {
+    #[inline]
+    pub fn map_without_data(mut self, header: H) -> Mapped<Self> {
         self.unmap();
+        self.inner_mut()
+            .data_mut()
+            .describe(header, Direction::None, false);
 
-        let chain = self.data_mut();
-
-        chain.header = header;
-        chain.status = NO_STATUS;
-        chain.appends = false;
-        chain.direction = Direction::None;
+        // INVARIANT: The chain describes a request without data.
+        Mapped(self)
     }
 
     /// Frees the scatterlist of the request's data, and data that only the device was to see.
     #[inline]
     pub fn unmap(&mut self) {
-        self.free_payload();
+        self.inner_mut().free();
+    }
 
+    /// Replaces the status byte of a request that the device has answered.
+    pub fn set_device_status(&mut self, status: u8) {
+        self.inner_mut().data_mut().status = status;
+    }
+}
+
+impl<T, H> RequestInner<T>
+where
+    T: Operations<RequestData = Chain<H>>,
+    H: AsBytes + Send + Default,
+{
+    #[inline]
+    fn fill(&mut self, header: H) -> Result {
+        let segments = self.segments();
+        let direction = if segments == 0 {
+            Direction::None
+        } else {
+            self.direction()
+        };
+        let appends = self.op() == Op::ZoneAppend;
+        let rq = self.as_raw();
         let chain = self.data_mut();
 
-        if chain.table.orig_nents != 0 {
-            // SAFETY: By the type invariant the table was made with this first chunk.
-            unsafe { bindings::sg_free_table_chained(&mut chain.table, INLINE_SEGMENTS as u32) };
-            chain.table.orig_nents = 0;
-            chain.table.nents = 0;
+        chain.describe(header, direction, appends);
+        if segments == 0 {
+            return Ok(());
         }
+
+        // SAFETY: The request is valid and ours, and stays where it is.
+        unsafe { chain.data.fill(rq, segments) }
+    }
+
+    #[inline]
+    fn free(&mut self) {
+        self.free_payload();
+        self.data_mut().data.free();
     }
 
     /// Where the device says that a zone append has written, in its byte order; `None` for every
@@ -200,11 +306,6 @@ where
     pub fn device_status(&self) -> u8 {
         self.data().status
     }
-
-    /// Replaces the status byte of a request that the device has answered.
-    pub fn set_device_status(&mut self, status: u8) {
-        self.data_mut().status = status;
-    }
 }
 
 impl<T, H> Completed<'_, T>
@@ -220,23 +321,24 @@ where
 }
 
 // SAFETY:
-// - The pointer is that of the C request, which the `Request` owns.
+// - The pointer is that of the C request, which the value owns, and which is started.
 // - The lists describe the chain in the request's private area and the request's data. Both stay
-//   until the request is ended, which takes the `Request`, and nobody accesses them without it.
-unsafe impl<T, H> Buffer for Request<T>
+//   until the request is ended, which takes the value, and nobody accesses them without it. By the
+//   type invariant the lists are there.
+unsafe impl<T, H> Buffer for Mapped<Request<T>>
 where
     T: Operations<RequestData = Chain<H>>,
     H: AsBytes + Send + Default,
 {
     #[inline]
     fn into_raw(self) -> NonNull<c_void> {
-        self.leak().cast()
+        Held::into_raw(self).cast()
     }
 
     #[inline]
     unsafe fn from_raw(ptr: NonNull<c_void>) -> Self {
-        // SAFETY: The pointer was that of a `Request`, which `into_raw()` gave up.
-        unsafe { Request::from_raw(ptr.cast()) }
+        // SAFETY: The pointer was that of a value, which `into_raw()` gave up.
+        unsafe { Held::from_raw(ptr.cast()) }
     }
 
     #[inline]
@@ -244,34 +346,22 @@ where
         ptr: NonNull<c_void>,
         f: impl FnOnce(&mut [*mut scatterlist], u32, u32) -> R,
     ) -> R {
-        let chain = Request::<T>::data_ptr(ptr.cast());
-        let mut header = scatterlist::default();
-        let mut status = scatterlist::default();
-
-        const { assert!(offset_of!(Chain<H>, status) == offset_of!(Chain<H>, appended) + 8) };
-
+        let chain = RequestInner::<T>::data_ptr(ptr.cast());
         // SAFETY: By the requirement of this function the request is ours, and its private area is
-        // an initialized chain. Its memory is that of the page allocator, as lists need.
-        let (table, direction) = unsafe {
-            bindings::sg_init_one(
-                &mut header,
-                (&raw const (*chain).header).cast(),
-                size_of::<H>() as u32,
-            );
-            if (*chain).appends {
-                let len = APPENDED + 1;
-                bindings::sg_init_one(&mut status, (&raw const (*chain).appended).cast(), len);
-            } else {
-                bindings::sg_init_one(&mut status, (&raw const (*chain).status).cast(), 1);
-            }
-
-            ((*chain).table.sgl, (*chain).direction)
+        // an initialized chain, of which the lists are parts.
+        let (header, table, status, direction) = unsafe {
+            (
+                &raw mut (*chain).header_list,
+                (*chain).data.as_ptr(),
+                &raw mut (*chain).status_list,
+                (*chain).direction,
+            )
         };
 
         match direction {
-            Direction::None => f(&mut [&mut header, &mut status], 1, 1),
-            Direction::ToDevice => f(&mut [&mut header, table, &mut status], 2, 1),
-            Direction::FromDevice => f(&mut [&mut header, table, &mut status], 1, 2),
+            Direction::None => f(&mut [header, status], 1, 1),
+            Direction::ToDevice => f(&mut [header, table, status], 2, 1),
+            Direction::FromDevice => f(&mut [header, table, status], 1, 2),
         }
     }
 }

@@ -4,7 +4,10 @@
 //!
 //! A [`Submission`] is what comes out of a ring. What goes into it is one or the other, by itself.
 
-use super::{chain::Chain, command::Command};
+use super::{
+    chain::{Chain, Mapped},
+    command::Command, //
+};
 use crate::{
     block::{mq::Operations, request::Request},
     virtio::queue::{Buffer, Kind}, //
@@ -16,7 +19,7 @@ use kernel::{bindings::scatterlist, prelude::*, transmute::AsBytes};
 /// driver knows commands by.
 pub enum Submission<T: Operations, H, C> {
     /// I/O of the disk's users.
-    Request(Request<T>),
+    Request(Mapped<Request<T>>),
     /// A command, which the block layer does not know.
     Command(KBox<Command<H, C>>),
 }
@@ -64,7 +67,7 @@ where
     #[inline]
     fn into_raw(self) -> NonNull<c_void> {
         match self {
-            Self::Request(rq) => <Request<T> as Kind<Self>>::tag(rq.into_raw()),
+            Self::Request(rq) => <Mapped<Request<T>> as Kind<Self>>::tag(Buffer::into_raw(rq)),
             Self::Command(command) => <KBox<Command<H, C>> as Kind<Self>>::tag(command.into_raw()),
         }
     }
@@ -90,13 +93,13 @@ where
             unsafe { <KBox<Command<H, C>>>::with_sgs(Self::command(ptr), f) }
         } else {
             // SAFETY: Without the mark the pointer is one of a request.
-            unsafe { Request::<T>::with_sgs(ptr, f) }
+            unsafe { <Mapped<Request<T>>>::with_sgs(ptr, f) }
         }
     }
 }
 
 // SAFETY: `Submission::into_raw()` gives the pointers of requests as they are.
-unsafe impl<T, H, C> Kind<Submission<T, H, C>> for Request<T>
+unsafe impl<T, H, C> Kind<Submission<T, H, C>> for Mapped<Request<T>>
 where
     T: Operations<RequestData = Chain<H>>,
     H: AsBytes + Send + Default,
