@@ -5,21 +5,17 @@
 //! ```
 //! # use kernel_ext::block::{batch::RequestList, mq::Operations, request::Request};
 //! # fn sort<T: Operations>(
-//! #     mut requests: RequestList<T>,
+//! #     mut requests: RequestList<Request<T>>,
 //! #     fits: impl Fn(&Request<T>) -> bool,
-//! # ) -> (RequestList<T>, RequestList<T>) {
+//! # ) -> (RequestList<Request<T>>, RequestList<Request<T>>) {
 //! let (mut ready, mut refused) = (RequestList::default(), RequestList::default());
 //!
 //! while let Some(rq) = requests.pop() {
-<<<<<<< HEAD
 //!     if fits(&rq) {
-//!         ready.push(rq);
+//!         ready.push_tail(rq);
 //!     } else {
-//!         refused.push(rq);
+//!         refused.push_tail(rq);
 //!     }
-=======
-//!     if fits(&rq) { ready.push_tail(rq) } else { refused.push_tail(rq) }
->>>>>>> perf
 //! }
 //! # (ready, refused)
 //! # }

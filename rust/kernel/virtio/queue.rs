@@ -44,7 +44,7 @@
 //!
 //! while let Some(buffer) = ring.pop() {
 //!     match buffer {
-//!         Submission::Request(rq) => rq.complete(),
+//!         Submission::Request(rq) => rq.into_inner().complete(),
 //!         Submission::Command(command) => pr_info!("command {} is done\n", command.context),
 //!     }
 //! }

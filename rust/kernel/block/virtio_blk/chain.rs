@@ -7,29 +7,31 @@
 //! virtio specification. It lies in the private area of the request, so that nothing is allocated
 //! for a request of few segments.
 //!
-<<<<<<< HEAD
 //! ```
 //! # use kernel_ext::{
 //! #     block::{
 //! #         mq::Operations,
-//! #         request::Request,
-//! #         virtio_blk::{chain::Chain, request, Header},
+//! #         request::{IdleRequest, Request},
+//! #         virtio_blk::{chain::{Chain, Mapped}, request, Header},
 //! #     },
 //! #     virtio::Endian,
 //! # };
-//! # fn example<T>(rq: &mut Request<T>, endian: Endian) -> Result<u8>
+//! # fn send<T>(rq: IdleRequest<T>, endian: Endian) -> Result<Mapped<Request<T>>, Error>
 //! # where
 //! #     T: Operations<RequestData = Chain<Header>>,
 //! # {
-//! rq.map(Header::new(endian, request::OUT, rq.ioprio(), rq.sector()))?;
-=======
-//! ```ignore
-//! let rq = rq.map(Header::new(endian, request::OUT, rq.ioprio(), rq.sector()))?.start();
->>>>>>> perf
+//! let header = Header::new(endian, request::OUT, rq.ioprio(), rq.sector());
+//! let rq = rq.map(header).map_err(|(_, err)| err)?.start();
+//! # Ok(rq)
+//! # }
+//! # fn answered<T>(mut rq: Request<T>) -> u8
+//! # where
+//! #     T: Operations<RequestData = Chain<Header>>,
+//! # {
 //! // … the device has answered:
 //! let status = rq.device_status();
 //! rq.unmap();
-//! # Ok(status)
+//! # status
 //! # }
 //! ```
 
