@@ -31,7 +31,7 @@ check-guest: ## the tests that boot guests, and what they are tested with
 	@$S/run.sh --root-disk python3 -m pytest -c tests/pytest.ini tests
 
 .PHONY: check-qemu
-check-qemu: ## QEMU's own tests; COMPARE=1: also without the series; EACH=1: after each patch; SANITIZE=1: ASan, UBSan
+check-qemu: ## QEMU's own tests; COMPARE=1: also without the patches; EACH=1: after each patch; SANITIZE=1: ASan, UBSan
 	@$S/check-qemu.sh $(if $(EACH),--each) $(if $(COMPARE),--compare) $(if $(SANITIZE),--sanitize)
 
 .PHONY: fuzz
@@ -43,7 +43,7 @@ check-debug: ## the tests that boot guests, on a kernel with KASAN and lockdep
 	@$S/check-debug.sh
 
 .PHONY: bench
-bench: ## speed beside the kernel's own driver and a QEMU without the series
+bench: ## speed beside the kernel's own driver and a QEMU without the patches
 	@$S/measure.sh speed instructions
 
 .PHONY: measure
