@@ -5,8 +5,8 @@
 # patches touch there on standard input, and with the option that the build was made with; --quick
 # leaves out the iotests
 #
-# Runs QEMU's own tests of what the patches change: all qtests of virtio-blk, unit tests of the block
-# layer, and those iotests that the patches add or change, next to those in scripts/qemu-iotests.list.
+# Runs QEMU's own tests of what the patches change: all qtests of virtio-blk and virtio-scsi, unit tests
+# of the block layer, and those iotests that the patches add or change, next to those in scripts/qemu-iotests.list.
 # Prints TAP.
 
 set -euo pipefail
@@ -56,7 +56,7 @@ run() {
 }
 
 # Each qtest on its own: one that crashes ends the program that runs it.
-tests/qtest/qos-test -l | sed -n '/\(virtio\|vhost-user\)-blk[a-z-]*-tests/s/^# \//\//p' | while read -r name; do
+tests/qtest/qos-test -l | sed -n '/\(virtio-blk\|virtio-scsi\|vhost-user-blk\)[a-z-]*-tests/s/^# \//\//p' | while read -r name; do
 	run "$name" tests/qtest/qos-test --tap -k -p "$name"
 done
 
