@@ -52,6 +52,27 @@ letter_text() {
 same_change() { cmp -s <(change "$1") <(change "$2"); }
 change() { sed 's/^@@ .* @@.*/@@/; /^index /d; /^Subject: /,/^$/d' "$1"; }
 
+# only_what_differs OUT SERIES: gives the patches in OUT the names that those of the same subject have in
+# SERIES, and removes them if they do the same. Others get the number that follows.
+only_what_differs() {
+	local out=$1 series=$2 file name number=0
+	for file in "$out"/*.patch; do
+		name=$(basename "$(find "$series" -name "*${file##*/[0-9][0-9][0-9][0-9]}")")
+		if [ -z "$name" ]; then
+			name=$(printf '%04d%s' "$number" "${file##*/[0-9][0-9][0-9][0-9]}")
+		fi
+		number=$((10#${name%%-*} + 1))
+		if [ -e "$series/$name" ] && same_change "$file" "$series/$name"; then
+			rm "$file"
+		else
+			mv "$file" "$out/new-$name"
+		fi
+	done
+	for file in "$out"/new-*; do
+		[ ! -e "$file" ] || mv "$file" "${file/new-/}"
+	done
+}
+
 export_series() {
 	local folder=$1 series=$2 range=$3 out letter version='PATCH v1' text name
 	letter=$PATCHES/$series/0000-cover-letter.patch
@@ -67,12 +88,10 @@ export_series() {
 	mkdir -p "$PATCHES/${VBW_QEMU_RELEASE-}/$series"
 	if [ -n "${VBW_QEMU_RELEASE-}" ]; then
 		rm "$out/0000-cover-letter.patch"
-		for name in "$out"/*.patch; do
-			same_change "$name" "$PATCHES/$series/${name##*/}" && rm "$name"
-		done
+		only_what_differs "$out" "$PATCHES/$series"
 	fi
 	rm -f "$PATCHES/${VBW_QEMU_RELEASE-}/$series"/*.patch
-	cp "$out"/*.patch "$PATCHES/${VBW_QEMU_RELEASE-}/$series/"
+	find "$out" -name '*.patch' -exec cp -t "$PATCHES/${VBW_QEMU_RELEASE-}/$series" {} +
 	rm -r "$out"
 }
 
