@@ -216,6 +216,10 @@ case ${1-} in
 		shift
 		;;
 	esac
+	# The unit tests that the patches bring or change.
+	mapfile -t names < <(patches)
+	mapfile -t -O ${#targets[@]} targets < <(cd "$PATCHES" && touched "${names[@]}" </dev/null |
+		sed -n 's|^\(tests/unit/test-.*\)\.c$|\1|p')
 	;;
 --fuzz)
 	targets=(qemu-fuzz-x86_64)
