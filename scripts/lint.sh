@@ -79,11 +79,11 @@ whole_series() {
 	local letter folder version number file names status=0
 	for letter in "$@"; do
 		folder=${letter%/*}
-		version=$(sed -n 's/^Subject: \[\(.*\) 0\/[0-9]*\].*/\1/p' "$letter")
+		version=$(sed -n 's/^Subject: \[\(.*\) 0*\/[0-9]*\].*/\1/p' "$letter")
 		mapfile -t names < <(find "$folder" -maxdepth 1 -name '*.patch' ! -path "$letter" | sort)
 		number=0
 		for file in "$letter" "${names[@]}"; do
-			grep -q "^Subject: \[$version $number/${#names[@]}\] " "$file" ||
+			grep -q "^Subject: \[$version 0*$number/${#names[@]}\] " "$file" ||
 				{ echo "$file: not [$version $number/${#names[@]}]"; status=1; }
 			number=$((number + 1))
 		done

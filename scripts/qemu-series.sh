@@ -43,7 +43,7 @@ import() {
 
 # letter_text LETTER: the subject of a cover letter and its text, without what git writes below it.
 letter_text() {
-	sed -n 's/^Subject: \[[^]]*\] //p' "$1"
+	sed -nE '/^Subject: /{:more;N;/\n[^ ]|\n$/!bmore;s/\n[^ ].*|\n$//;s/\n//g;s/^Subject: \[[^]]*\] //;p;q}' "$1"
 	echo
 	sed '1,/^$/d' "$1" | awk '/^[^ ].* \([0-9]+\):$/ { exit } { print }'
 }
@@ -76,7 +76,7 @@ only_what_differs() {
 export_series() {
 	local folder=$1 series=$2 range=$3 out letter version='PATCH v1' text name
 	letter=$PATCHES/$series/0000-cover-letter.patch
-	[ ! -e "$letter" ] || version=$(sed -n 's/^Subject: \[\(.*\) 0\/[0-9]*\].*/\1/p' "$letter")
+	[ ! -e "$letter" ] || version=$(sed -n 's/^Subject: \[\(.*\) 0*\/[0-9]*\].*/\1/p' "$letter")
 	text='*** SUBJECT HERE ***'
 	[ ! -e "$letter" ] || text=$(letter_text "$letter")
 	out=$(mktemp -d)
