@@ -165,7 +165,7 @@ def command_line(env: Env, config: Config, initrd: Path, files: "Files | None") 
     ]
     if not config.stock_qemu:
         # It is off unless somebody asks for it. A disk's own properties win.
-        command += ["-global", "virtio-blk-device.set-wce=on"]
+        command += ["-global", "virtio-blk-device.set-wce=on", "-global", "vhost-user-blk.set-wce=on"]
     command += config.extra_first
     for disk in config.disks:
         command += disk.arguments()
