@@ -35,7 +35,7 @@ check-kernels: ## some of them on Debian's amd64 and rt-amd64 kernels
 	@$S/check-kernels.sh
 
 .PHONY: check-qemu
-check-qemu: ## QEMU's own tests; COMPARE=1: also without the series; EACH=1: after each patch; SANITIZE=1: ASan, UBSan
+check-qemu: ## QEMU's own tests; COMPARE=1: also without the patches; EACH=1: after each patch; SANITIZE=1: ASan, UBSan
 	@$S/check-qemu.sh $(if $(EACH),--each) $(if $(COMPARE),--compare) $(if $(SANITIZE),--sanitize)
 
 .PHONY: fuzz
@@ -51,7 +51,7 @@ check-debug: ## the tests that boot guests, on a kernel with KASAN and lockdep
 	@$S/check-debug.sh
 
 .PHONY: bench
-bench: ## speed beside the kernel's own driver and a QEMU without the series
+bench: ## speed beside the kernel's own driver and a QEMU without the patches
 	@$S/measure.sh speed instructions
 
 .PHONY: measure

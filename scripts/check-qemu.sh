@@ -3,14 +3,14 @@
 #
 # Usage: scripts/check-qemu.sh [--compare] [--sanitize] | --each [FROM [TO]]
 #
-# Builds the patched QEMU's own tests and runs those of what the series changes. With --compare, those
-# that QEMU has already are run without the series, too, and what passes there has to pass with it.
+# Builds the patched QEMU's own tests and runs those of what the patches change. With --compare, those
+# that QEMU has already are run without the patches, too, and what passes there has to pass with them.
 # With --sanitize all is built with AddressSanitizer and UndefinedBehaviorSanitizer, and what they
 # report is a failure of the test that ran.
 #
 # With --each QEMU is built with the first patch, with the first two, and so on, and each time all but the
-# iotests are run: whoever bisects finds a QEMU that works. FROM and TO are numbers of patches; the
-# default is all of them.
+# iotests are run: whoever bisects finds a QEMU that works. FROM and TO are places in the list that
+# scripts/qemu.sh --patches prints, which goes through all series; the default is all of it.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -30,11 +30,10 @@ count() {
 
 each() {
 	local names=() number from to log bad=0
-	[ -z "${VBW_QEMU_RELEASE-}" ] || die "--each is for the release that the series is made for"
-	mapfile -t names < <(listed "$VBW_SRC/qemu-patches/series")
+	mapfile -t names < <("$VBW_SRC/scripts/qemu.sh" --patches)
 	from=${1:-1} to=${2:-${#names[@]}}
 	if [ "$from" -lt 1 ] || [ "$from" -gt "$to" ] || [ "$to" -gt ${#names[@]} ]; then
-		die "the series has ${#names[@]} patches: no such part of it as $from to $to"
+		die "there are ${#names[@]} patches: no such part of them as $from to $to"
 	fi
 	for ((number = from; number <= to; number++)); do
 		log=${VBW_OUT:-$VBW_LOG}/qemu-tests-first-$number.tap
@@ -89,14 +88,14 @@ count "$log"
 
 if [ -n "$compare" ]; then
 	before=$out/qemu-tests-unpatched.tap
-	say "the same without the series (log: $before)"
+	say "the same without the patches (log: $before)"
 	run_tests "$before" --unpatched
 	mapfile -t lost < <(comm -23 <(passed_in "$before") <(passed_in "$log"))
 	for name in "${lost[@]}"; do
-		echo "not ok $name: passes without the series"
+		echo "not ok $name: passes without the patches"
 	done
 	number=$(passed_in "$before" | wc -l)
-	echo "without the series $number tests pass, with it $((number - ${#lost[@]})) of these"
+	echo "without the patches $number tests pass, with them $((number - ${#lost[@]})) of these"
 	if [ ${#lost[@]} -eq 0 ] && [ "$number" -gt 0 ]; then
 		passed=$((passed + 1))
 	else

@@ -3,7 +3,7 @@
 #
 # Usage: scripts/fuzz-qemu.sh [RUNS [SEED]]
 #
-# Builds QEMU's fuzz targets, with the series and with AddressSanitizer and UndefinedBehaviorSanitizer,
+# Builds QEMU's fuzz targets, with the patches and with AddressSanitizer and UndefinedBehaviorSanitizer,
 # and gives each target of virtio-blk RUNS inputs (default: 20000). They follow from SEED (default: 1) and
 # from what earlier runs have found to be interesting, which is kept in the cache. An input that makes
 # QEMU fail is kept beside the log.

@@ -20,7 +20,8 @@ passed=0 failed=0
 mapfile -t rust < <(find rust drivers tests -name '*.rs' | sort)
 mapfile -t c < <(find include rust drivers -name '*.[ch]' | sort)
 mapfile -t python < <(find scripts tests -name '*.py' | sort)
-mapfile -t patches < <(find qemu-patches -name '*.patch' | sort)
+mapfile -t patches < <(find qemu-patches -name '*.patch' ! -name 0000-cover-letter.patch | sort)
+mapfile -t letters < <(find qemu-patches -name 0000-cover-letter.patch | sort)
 mapfile -t shell < <({
 	find scripts tests .ci -type f -name '*.sh'
 	grep -rIlE '^#!/bin/(ba)?sh' scripts tests .ci debian
@@ -72,12 +73,33 @@ qemu_checkpatch() {
 	fi
 }
 
+# What a series says of itself is true: each patch has its place in the subject, the letter is of the same
+# version, and lists all of them.
+whole_series() {
+	local letter folder version number file names status=0
+	for letter in "$@"; do
+		folder=${letter%/*}
+		version=$(sed -n 's/^Subject: \[\(.*\) 0*\/[0-9]*\].*/\1/p' "$letter")
+		mapfile -t names < <(find "$folder" -maxdepth 1 -name '*.patch' ! -path "$letter" | sort)
+		number=0
+		for file in "$letter" "${names[@]}"; do
+			grep -q "^Subject: \[$version 0*$number/${#names[@]}\] " "$file" ||
+				{ echo "$file: not [$version $number/${#names[@]}]"; status=1; }
+			number=$((number + 1))
+		done
+		number=$(sed -n 's/^[^ ].* (\([0-9]*\)):$/\1/p' "$letter" | paste -sd +)
+		number=$((${number:-0}))
+		[ "$number" -eq ${#names[@]} ] || { echo "$letter lists $number patches of ${#names[@]}"; status=1; }
+	done
+	return $status
+}
+
 # Every file that can carry a comment names its licence in the first lines.
 licences() {
 	local file status=0
 	for file in "${all[@]}"; do
 		case $file in
-		*/LICENSES/* | */COPYING | */debian/changelog | */debian/source/format | */Documentation/ABI/* | *.patch | */series) continue ;;
+		*/LICENSES/* | */COPYING | */debian/changelog | */debian/source/format | */Documentation/ABI/* | *.patch) continue ;;
 		esac
 		head -n 5 "$file" | grep -q 'SPDX-License-Identifier: ' || { echo "$file: no SPDX line"; status=1; }
 	done
@@ -106,6 +128,7 @@ check "rustdoc, without a warning" scripts/doc.sh
 check "no unsafe in the driver" no_unsafe
 check "Linux's checkpatch: $((${#c[@]} + ${#rust[@]})) files" linux_checkpatch "${c[@]}" "${rust[@]}"
 [ ${#patches[@]} -eq 0 ] || check "QEMU's checkpatch: ${#patches[@]} patches" qemu_checkpatch "${patches[@]}"
+check "${#letters[@]} series of patches, each whole" whole_series "${letters[@]}"
 check "shellcheck: ${#shell[@]} scripts" shellcheck -x "${shell[@]}"
 check "pyflakes: ${#python[@]} files" python3 -m pyflakes "${python[@]}"
 # What modinfo calls a parameter; and a patch has lines that git has cut.

@@ -2,18 +2,18 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Usage: called by scripts/check-qemu.sh in a build folder of QEMU, with the names of the files that the
-# series touches there on standard input, and with the option that the build was made with; --quick
+# patches touch there on standard input, and with the option that the build was made with; --quick
 # leaves out the iotests
 #
-# Runs QEMU's own tests of what the series changes: all qtests of virtio-blk, unit tests of the block
-# layer, and those iotests that the series adds or changes, next to those in scripts/qemu-iotests.list.
+# Runs QEMU's own tests of what the patches change: all qtests of virtio-blk and virtio-scsi, unit tests
+# of the block layer, and those iotests that the patches add or change, next to those in scripts/qemu-iotests.list.
 # Prints TAP.
 
 set -euo pipefail
 
 build=$PWD
 list=$(dirname "${BASH_SOURCE[0]}")/qemu-iotests.list
-mapfile -t series < <(sed -n 's|^tests/qemu-iotests/tests/\([^.]*\)$|\1|p' | sort -u)
+mapfile -t ours < <(sed -n 's|^tests/qemu-iotests/tests/\([^.]*\)$|\1|p' | sort -u)
 
 export QTEST_QEMU_BINARY=$build/qemu-system-x86_64
 export QTEST_QEMU_IMG=$build/qemu-img
@@ -56,7 +56,7 @@ run() {
 }
 
 # Each qtest on its own: one that crashes ends the program that runs it.
-tests/qtest/qos-test -l | sed -n '/\(virtio\|vhost-user\)-blk[a-z-]*-tests/s/^# \//\//p' | while read -r name; do
+tests/qtest/qos-test -l | sed -n '/\(virtio-blk\|virtio-scsi\|vhost-user-blk\)[a-z-]*-tests/s/^# \//\//p' | while read -r name; do
 	run "$name" tests/qtest/qos-test --tap -k -p "$name"
 done
 
@@ -70,5 +70,5 @@ cd tests/qemu-iotests
 for format in raw qcow2; do
 	mapfile -t names < <(awk -v format="$format" \
 		'/^[^#]/ && index("," $2 ",", "," format ",") { print $1 }' "$list")
-	run "iotests, $format" ./check -tap -j "$(nproc)" "-$format" "${names[@]}" "${series[@]}"
+	run "iotests, $format" ./check -tap -j "$(nproc)" "-$format" "${names[@]}" "${ours[@]}"
 done

@@ -1,16 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/qemu.sh [--source | --tests [--unpatched | --first N | --sanitize] CMD… | --fuzz CMD…]
+# Usage: scripts/qemu.sh [--patches | --source | --tests [--unpatched | --first N | --sanitize] CMD… | --fuzz CMD…]
 #
-# Makes sure that QEMU with qemu-patches/series is built and prints the folder that holds
-# qemu-system-x86_64, qemu-img, qemu-io and qemu-storage-daemon. With --source nothing is built, and
-# the folder that it prints holds the unpatched source. With --tests QEMU's own test programs are
-# built as well and CMD runs in the build folder, which nobody else can change in the meantime, with
-# the names of the files that the series touches on standard input. --unpatched does that with a build
-# without the series, to compare with, --first with one that has only N patches of it, --sanitize with
-# one that has AddressSanitizer and UndefinedBehaviorSanitizer, and --fuzz with QEMU's fuzz targets, which
-# are made in the same tree.
+# Makes sure that QEMU with all series of qemu-patches is built and prints the folder that holds
+# qemu-system-x86_64, qemu-img, qemu-io and qemu-storage-daemon. With --patches nothing is built, and it
+# prints the patches in the order in which they are applied, as paths below qemu-patches. With --source
+# nothing is built either, and the folder that it prints holds the unpatched source. With --tests QEMU's
+# own test programs are built as well and CMD runs in the build folder, which nobody else can change in
+# the meantime, with the names of the files that the patches touch on standard input. --unpatched does
+# that with a build without the patches, to compare with, --first with one that has only N of them,
+# --sanitize with one that has AddressSanitizer and UndefinedBehaviorSanitizer, and --fuzz with QEMU's
+# fuzz targets, which are made in the same tree.
 #
 # VBW_QEMU_RELEASE=10.2 does all that with another release, for which there is qemu-patches/10.2.
 #
@@ -23,6 +24,36 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 usage_if_asked "$@"
+
+PATCHES=$VBW_SRC/qemu-patches
+# The series, in the order in which they are applied.
+SERIES=(fixes reopen tests set-wce)
+# What another release has instead of patches of the same name or besides, the list of those that it does
+# not need, and the devices that it needs besides.
+OTHERS=$PATCHES/${VBW_QEMU_RELEASE-}
+
+# names LIST: the names in it, none if the file is not there.
+names() { [ ! -e "$1" ] || listed "$1"; }
+
+# The patches of all series, or the first of them, as paths below qemu-patches.
+first='$'
+patches() {
+	local series name
+	for series in "${SERIES[@]}"; do
+		for name in "$PATCHES/$series"/*.patch "$OTHERS/$series"/*.patch; do
+			[ ! -e "$name" ] || [ "${name##*/}" = 0000-cover-letter.patch ] || echo "$series/${name##*/}"
+		done | LC_ALL=C sort -u
+	done | { grep -Fvxf <(names "$OTHERS/dropped") || true; } | sed -n "1,${first}p" | while read -r name; do
+		[ ! -e "$OTHERS/$name" ] || name=$(realpath --relative-to="$PATCHES" "$OTHERS/$name")
+		echo "$name"
+	done
+}
+
+if [ "${1-}" = --patches ]; then
+	patches
+	exit 0
+fi
+
 fetch_qemu
 run_inside "$@"
 
@@ -31,11 +62,6 @@ sources=("$package"/qemu_*.dsc)
 [ -e "${sources[0]}" ] || die "no QEMU source package in $package; get it there with: apt-get source --download-only qemu"
 dsc=${sources[0]}
 
-PATCHES=$VBW_SRC/qemu-patches
-SERIES=$PATCHES/series
-# What another release has instead of patches of the series, the lists of those that it needs before them
-# and of those that it does not need, and the devices that it needs besides.
-OTHERS=$PATCHES/${VBW_QEMU_RELEASE-}
 DEVICES=("$VBW_SRC/scripts/qemu-devices.mak")
 [ ! -e "$OTHERS/devices.mak" ] || DEVICES+=("$OTHERS/devices.mak")
 DEVICES_IN_TREE=configs/devices/x86_64-softmmu/vbw.mak
@@ -63,22 +89,6 @@ CONFIGURE=(
 # no harm to other programs, and one build less is needed.
 SANITIZE=(--cc=clang-19 --cxx=clang++-19 --enable-asan --enable-ubsan --enable-fuzzing)
 
-# names LIST: the names in it, none if the file is not there.
-names() { [ ! -e "$1" ] || listed "$1"; }
-
-# The patches in the series, or the first of them, as paths below qemu-patches.
-first='$'
-series() {
-	local name
-	{
-		[ "$SERIES" = /dev/null ] || names "$OTHERS/added"
-		names "$SERIES" | { grep -Fvxf <(names "$OTHERS/dropped") || true; }
-	} | sed -n "1,${first}p" | while read -r name; do
-		[ ! -e "$OTHERS/$name" ] || name=$(realpath --relative-to="$PATCHES" "$OTHERS/$name")
-		echo "$name"
-	done
-}
-
 # The files that a patch names on either side.
 touched() {
 	awk '/^(---|\+\+\+) [ab]\// { sub(/^[ab]\//, "", $2); print $2 }
@@ -91,25 +101,25 @@ unpack() {
 }
 make_pristine() { step "QEMU: unpacking $(basename "$dsc" .dsc)" "$PART_LOG.unpack.log" unpack "$1"; }
 
-# patched FOLDER: puts every file that the series touches, as the series leaves it, into FOLDER.
+# patched FOLDER: puts every file that the patches touch, as they leave it, into FOLDER.
 patched() {
-	local folder=$1 name file patches=()
-	mapfile -t patches < <(series)
+	local folder=$1 name file names=()
+	mapfile -t names < <(patches)
 	: >"$folder.files"
-	[ ${#patches[@]} -gt 0 ] || return 0
+	[ ${#names[@]} -gt 0 ] || return 0
 	cd "$PATCHES"
-	touched "${patches[@]}" >"$folder.files"
+	touched "${names[@]}" >"$folder.files"
 	while read -r file; do
 		mkdir -p "$folder/$(dirname "$file")"
 		[ ! -e "$pristine/$file" ] || cp "$pristine/$file" "$folder/$file"
 	done <"$folder.files"
-	for name in "${patches[@]}"; do
+	for name in "${names[@]}"; do
 		echo "$name"
 		patch --directory="$folder" --strip=1 --fuzz=0 --no-backup-if-mismatch --batch --forward <"$name"
 	done
 }
 
-# Brings the work tree to what the series says. What an earlier series touched is remembered until
+# Brings the work tree to what the patches say. What earlier ones touched is remembered until
 # it is back to what it was, also when this is interrupted.
 sync_tree() {
 	local scratch=$work/patched file from
@@ -159,7 +169,7 @@ build_in_tree() {
 		cp -a --reflink=auto "$pristine" "$work/source"
 		: >"$work/$STAMP"
 	fi
-	step "QEMU: applying $(series | wc -l) patches" "$log.patch.log" sync_tree
+	step "QEMU: applying $(patches | wc -l) patches" "$log.patch.log" sync_tree
 	[ -e "$work/configured" ] || step "QEMU: configuring" "$log.configure.log" configure
 	step "QEMU: compiling" "$log.compile.log" compile "$@"
 	touch "$work/$STAMP"
@@ -189,7 +199,7 @@ case ${1-} in
 	shift
 	case ${1-} in
 	--unpatched)
-		SERIES=/dev/null
+		SERIES=()
 		variant=(unpatched)
 		shift
 		;;
@@ -206,6 +216,10 @@ case ${1-} in
 		shift
 		;;
 	esac
+	# The unit tests that the patches bring or change.
+	mapfile -t names < <(patches)
+	mapfile -t -O ${#targets[@]} targets < <(cd "$PATCHES" && touched "${names[@]}" </dev/null |
+		sed -n 's|^\(tests/unit/test-.*\)\.c$|\1|p')
 	;;
 --fuzz)
 	targets=(qemu-fuzz-x86_64)
@@ -218,16 +232,13 @@ CONFIGURE+=("${sanitize[@]}")
 lists=(build.list qemu.list)
 [ ${#sanitize[@]} -eq 0 ] || lists+=(debug.list fuzz.list)
 work=$VBW_CACHE/qemu-work/$(key "$PART" "$(tools "${lists[@]}")" "${CONFIGURE[*]}" "$(digest "${DEVICES[0]}")" "${variant[@]}")
-mapfile -t patches < <(series)
-for name in "${patches[@]}"; do
-	[ -e "$PATCHES/$name" ] || die "qemu-patches/series names $name, which is not there"
-done
+mapfile -t names < <(patches)
 if [ ${#targets[@]} -gt 0 ]; then
 	build_in_tree "$log" "${targets[@]}"
 	cd "$work/build"
 	exec "$@" <"$work/touched"
 fi
-part qemu "$(key "$work" "${PROGRAMS[*]} ${PLUGINS[*]}" "${patches[*]}" "$(digest "${patches[@]/#/$PATCHES/}")")" make_qemu
+part qemu "$(key "$work" "${PROGRAMS[*]} ${PLUGINS[*]}" "${names[*]}" "$(digest "${names[@]/#/$PATCHES/}")")" make_qemu
 prune qemu-source 2
 prune qemu-work 6
 prune qemu 4

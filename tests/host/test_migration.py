@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 """A guest moves to another QEMU, and its disk's mode with it.
 
-It goes by way of a file: one QEMU has ended when the other one starts. The names of
-all parts of the state are in that file, so it tells whether the mode was sent.
+It goes by way of a file: one QEMU has ended when the other one starts. Nothing is added to
+what QEMU sends: the mode is in the configuration space, which has always been sent.
 """
 
 import dataclasses
-import mmap
 import subprocess
 
 import pytest
-from qemu.qmp import QMPError
 
 from test_durability import tracer
 from test_errors import write_and_verify
@@ -18,13 +16,11 @@ from test_flushes import flushes_of
 from test_host_switch import host_sets
 from test_reset import until
 from test_switch import MODES, expect, has_set_wce, set_mode
-from vbw import descriptors
 from vbw.machine import Config, Disk, file_node, raw_node
 from vbw.vm import OURS, STOCK
 
 # Our QEMU is built with few devices, the stock one with all: hence what both have.
-OPTIONS = "hpet=off,vmport=off"
-OLD, NEW = (f"pc-q35-10.0{new},{OPTIONS}" for new in ("", "-wce"))
+MACHINE = "pc-q35-10.0,hpet=off,vmport=off"
 STATUS = "/sys/block/vda/cache_type_status"
 FSYNC = "vbwtool write /dev/vda 0 4096 1 && vbwtool fsync /dev/vda"
 SECOND = 1000
@@ -69,11 +65,6 @@ class Journey:
         vm.guest.resync()
         return vm
 
-    def mode_was_sent(self):
-        """Whether the state that was sent last has the mode in it."""
-        with self.state.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            return data.find(b"virtio-blk/wce") >= 0
-
 
 @pytest.fixture
 def journey(boot, folder):
@@ -83,26 +74,27 @@ def journey(boot, folder):
 
 
 WAYS = {
-    # machine type, whether it is the stock QEMU: first, then there, then back
-    "stock-and-patched": (OLD, (True, False, True)),
-    "patched-and-stock": (OLD, (False, True, False)),
-    "old-type": (OLD, (False, False, False)),
-    "new-type": (NEW, (False, False, False)),
+    # whether it is the stock QEMU: first, then there, then back; whether SET_WCE is on where it is not
+    "stock-and-patched": ((True, False, True), False),
+    "patched-and-stock": ((False, True, False), False),
+    "patched-without-set-wce": ((False, False, False), False),
+    "patched": ((False, False, False), True),
 }
 
 
-@pytest.mark.parametrize("machine, stock", WAYS.values(), ids=WAYS.keys())
-def test_there_and_back(journey, boot, disk, machine, stock):
-    """What the device was started with needs no word in the state, so any QEMU takes it."""
-    config = Config(machine=machine, disks=[disk()])
-    vm = boot(dataclasses.replace(config, stock_qemu=stock[0]))
-    assert has_set_wce(vm) == (machine == NEW)
-    for seed, stock_qemu in enumerate(stock[1:], 1):
+@pytest.mark.parametrize("stock, set_wce", WAYS.values(), ids=WAYS.keys())
+def test_there_and_back(journey, boot, disk, stock, set_wce):
+    """Unless the guest uses SET_WCE, it can go to any QEMU."""
+    config, stock_config = (Config(machine=MACHINE, disks=[disk(**props)])
+                            for props in ({"set-wce": set_wce}, {}))
+    configs = [dataclasses.replace(stock_config if there else config, stock_qemu=there) for there in stock]
+    vm = boot(configs[0])
+    assert has_set_wce(vm) == set_wce
+    for seed, there in enumerate(configs[1:], 1):
         assert (guest_mode(vm), vm.host_mode()) == ("write back", "write back")
         assert vm.guest(f"vbwtool write /dev/vda 0 65536 {seed}") == "OK"
         journey.send(vm)
-        assert not journey.mode_was_sent()
-        vm = journey.receive(dataclasses.replace(config, stock_qemu=stock_qemu))
+        vm = journey.receive(there)
         assert (guest_mode(vm), vm.host_mode()) == ("write back", "write back")
         assert vm.guest(f"vbwtool verify /dev/vda 0 65536 {seed}") == "OK"
         assert flushes_of(vm, FSYNC) == 1
@@ -124,17 +116,15 @@ DISKS = {
 @pytest.mark.parametrize("driver, stock, props, mode", DISKS.values(), ids=DISKS.keys())
 def test_mode_goes_with_the_guest(journey, boot, disk, driver, stock, props, mode):
     """The stock pair is here to show what happens to a guest whose mode does not."""
-    config = Config(machine=OLD if stock else NEW, disks=[disk(**props)], stock_qemu=stock)
+    config = Config(machine=MACHINE, disks=[disk(**props)], stock_qemu=stock)
     vm = boot(config, driver=driver)
     assert set_mode(vm, mode) == "OK"
     assert (guest_mode(vm), vm.host_mode()) == (mode, mode)
     journey.send(vm)
-    assert journey.mode_was_sent() != stock
 
     vm = journey.receive(config)
     assert guest_mode(vm) == mode
     assert vm.host_mode() == ("write back" if stock else mode)
-    assert descriptors.synchronous(vm) == (vm.host_mode() == "write through"), "the image is open accordingly"
     assert flushes_of(vm, FSYNC) == (mode == "write back"), "the guest goes by its mode"
 
 
@@ -142,22 +132,20 @@ ORIGINS = {
     # stock QEMU at first, properties there, the mode that the guest chooses
     "stock": (True, {}, "write through"),
     "stock-in-write-through": (True, {"write-cache": "off"}, "write back"),
-    "old-type": (False, {}, "write through"),
+    "patched": (False, {}, "write through"),
 }
 
 
 @pytest.mark.parametrize("stock, props, mode", ORIGINS.values(), ids=ORIGINS.keys())
 def test_mode_comes_from_the_configuration_space(journey, boot, disk, stock, props, mode):
-    """A QEMU that does not send the mode sends what its guest has last read or written."""
-    config = Config(machine=OLD, disks=[disk(**props)], stock_qemu=stock)
+    """Any QEMU sends what its guest has last read there or written."""
+    config = Config(machine=MACHINE, disks=[disk(**props)], stock_qemu=stock)
     vm = boot(config, driver=STOCK)
     assert set_mode(vm, mode) == "OK"
     journey.send(vm)
-    assert not journey.mode_was_sent()
 
     vm = journey.receive(dataclasses.replace(config, stock_qemu=False))
     assert (guest_mode(vm), vm.host_mode()) == (mode, mode)
-    assert descriptors.synchronous(vm) == (mode == "write through"), "the image is open accordingly"
     assert flushes_of(vm, FSYNC) == (mode == "write back"), "the guest goes by its mode"
     vm.guest("rmmod virtio_blk")
     vm.load(STOCK)
@@ -167,12 +155,11 @@ def test_mode_comes_from_the_configuration_space(journey, boot, disk, stock, pro
 
 def test_mode_that_the_guest_has_not_read(journey, boot, disk):
     """The host has just changed it, and goes on there with what it has said here."""
-    config = Config(machine=OLD, disks=[disk()])
-    vm = boot(config, driver=STOCK)
+    config = Config(machine=MACHINE, disks=[disk()])
+    vm = boot(config)
     vm.qmp("stop")
     host_sets(vm, "write through")
     journey.send(vm)
-    assert not journey.mode_was_sent()
     vm = journey.receive(config, paused=True)
     assert vm.host_mode() == "write through"
     until(lambda: vm.guest("cat /sys/block/vda/cache_type") == "write through", "the guest is not told")
@@ -180,7 +167,7 @@ def test_mode_that_the_guest_has_not_read(journey, boot, disk):
 
 def test_mode_of_a_driver_that_is_gone(journey, boot, disk):
     """What a driver wrote into the configuration space means nothing to the next one."""
-    config = Config(machine=OLD, disks=[disk()], stock_qemu=True)
+    config = Config(machine=MACHINE, disks=[disk()], stock_qemu=True)
     vm = boot(config, driver=STOCK)
     assert set_mode(vm, "write through") == "OK"
     vm.guest("rmmod virtio_blk")
@@ -188,22 +175,6 @@ def test_mode_of_a_driver_that_is_gone(journey, boot, disk):
     vm = journey.receive(dataclasses.replace(config, stock_qemu=False))
     vm.load(STOCK)
     assert (guest_mode(vm), vm.host_mode()) == ("write back", "write back")
-
-
-def test_stock_does_not_take_a_new_guest(journey, boot, disk):
-    """QEMU tells the types apart before it comes to what it could not understand."""
-    config = Config(machine=NEW, disks=[disk()])
-    vm = boot(config)
-    assert set_mode(vm, "write through") == "OK"
-    journey.send(vm)
-    vm = boot(dataclasses.replace(config, machine=OLD, stock_qemu=True,
-                                  extra=["-incoming", "defer"]), incoming=True)
-    with pytest.raises(QMPError):
-        vm.qmp("migrate-incoming", uri=f"file:{journey.state}")
-        migrated(vm)
-    assert vm.process.wait(10) == 1
-    assert "Machine type received is 'pc-q35-10.0-wce'" in (vm.folder / "qemu.log").read_text()
-    vm.kill()
 
 
 FLUSHES = {
@@ -221,14 +192,13 @@ def test_switch_under_way(journey, boot, env, image, folder, fault, answer, mode
         "-e", f"inject=fdatasync:delay_enter={delay}s:when=1{fault}"]
     # Without the host's page cache, which QEMU does not trust any more after a failed flush
     node = raw_node(file_node(image, cache={"direct": True}))
-    config = Config(machine=NEW, disks=[Disk(node)])
+    config = Config(machine=MACHINE, disks=[Disk(node)])
     vm = boot(dataclasses.replace(config, wrapper=slow))
     assert vm.guest("vbwtool write /dev/vda 0 65536 1") == "OK"
     writer = vm.guest.start("vbwtool set /sys/block/vda/cache_type 'write through'")
     assert vm.guest(f"vbwtool wait {STATUS} 'pending write through' 10") == "OK"
     # All that keeps it that long is the flush
     assert journey.send(vm) > SECOND
-    assert journey.mode_was_sent() == (mode == "write through")
 
     vm = journey.receive(config)
     writer.guest = vm.guest
@@ -246,7 +216,7 @@ def test_snapshot(boot, env, folder, stock):
     image = folder / "disk.qcow2"
     subprocess.run([env.qemu / "qemu-img", "create", "-q", "-f", "qcow2", image, "64M"], check=True)
     node = {"driver": "qcow2", "file": file_node(image)}
-    vm = boot(Config(machine=OLD if stock else NEW, disks=[Disk(node)], stock_qemu=stock))
+    vm = boot(Config(machine=MACHINE, disks=[Disk(node)], stock_qemu=stock))
 
     def hmp(command):
         answer = vm.qmp("human-monitor-command", **{"command-line": command})

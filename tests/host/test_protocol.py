@@ -16,15 +16,15 @@ OURS = "include/uapi/linux/virtio_blk_wce.h"
 QEMUS = "include/standard-headers/linux/virtio_blk_wce.h"
 
 
-def header_of_series(env, folder):
-    """QEMU's header, as the whole series leaves it."""
-    patches = env.src / "qemu-patches"
-    series = [line.split("#")[0].strip() for line in (patches / "series").read_text().splitlines()]
+def header_of_patches(env, folder):
+    """QEMU's header, as the patches leave it."""
+    names = subprocess.run([env.src / "scripts/qemu.sh", "--patches"], check=True, capture_output=True,
+                           text=True).stdout.splitlines()
     tree = folder / "qemu"
     tree.mkdir(exist_ok=True)
-    for name in filter(None, series):
+    for name in names:
         # Of each patch only what it does to this file: the others are not there.
-        parts = re.split(r"^(?=diff --git )", (patches / name).read_text(), flags=re.M)
+        parts = re.split(r"^(?=diff --git )", (env.src / "qemu-patches" / name).read_text(), flags=re.M)
         for part in parts:
             if part.startswith(f"diff --git a/{QEMUS} "):
                 subprocess.run(["patch", "--strip=1", "--fuzz=0", "--batch"], cwd=tree,
@@ -65,7 +65,7 @@ def definitions(header, folder, name):
 def both(env, folder):
     """What the two headers define."""
     return (definitions(env.src / OURS, folder, "driver"),
-            definitions(header_of_series(env, folder), folder, "device"))
+            definitions(header_of_patches(env, folder), folder, "device"))
 
 
 def test_driver_and_device_agree(both):

@@ -40,12 +40,10 @@ def images(owner: VM | int, part: str = "") -> dict[int, tuple[int, int]]:
     return found
 
 
-def synchronous(owner: VM | int, part: str = "") -> bool | None:
-    """Whether images that are written to are open with O_DSYNC; None if there are none.
+def synchronous(owner: VM | int, part: str = "") -> set[int]:
+    """The descriptors with O_DSYNC that an image can be written by.
 
-    Those that have the part in their names have to agree.
+    Only of the images that have the part in their names.
     """
-    found = {bool(flags & os.O_DSYNC) for _, flags in images(owner, part).values()
-             if flags & os.O_ACCMODE == os.O_RDWR}
-    assert len(found) < 2, f"some images are open with O_DSYNC, some without: {images(owner)}"
-    return found.pop() if found else None
+    return {fd for fd, (_, flags) in images(owner, part).items()
+            if flags & os.O_DSYNC and flags & os.O_ACCMODE == os.O_RDWR}

@@ -163,6 +163,9 @@ def command_line(env: Env, config: Config, initrd: Path, files: "Files | None") 
         "-append", kernel_args.strip(),
         *(_logged(files, config.serial) if files else ["-serial", "mon:stdio"]),
     ]
+    if not config.stock_qemu:
+        # It is off unless somebody asks for it. A disk's own properties win.
+        command += ["-global", "virtio-blk-device.set-wce=on", "-global", "vhost-user-blk.set-wce=on"]
     command += config.extra_first
     for disk in config.disks:
         command += disk.arguments()
