@@ -175,6 +175,8 @@ def test_a_page_cache_that_can_be_lost(loop, storage, tmp_path):
         os.pwrite(again, filled(8), 2 * BLOCK)
         assert (storage.durable_block(1), storage.durable_block(2)) == (filled(7), filled(8))
         assert os.pread(fd, BLOCK, 2 * BLOCK) == filled(8)
+        os.pwrite(again, b"some bytes", 2 * BLOCK + 1000)
+        assert storage.durable_block(2)[990:1020] == b"\x08" * 10 + b"some bytes" + b"\x08" * 10
 
         # Of two that have it open each is told once of what could not be written back.
         storage.defect = (0, MIB)
