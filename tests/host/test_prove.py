@@ -9,6 +9,8 @@ import pytest
 from prove import __main__ as prove
 from prove.trials import PROFILES, TRIALS, run, seed_of
 
+pytestmark = pytest.mark.stock_kernel("file systems, and broken drivers, are those of the stock kernel")
+
 QUICK = [entry for entry in TRIALS.values() if entry.quick]
 
 

@@ -10,7 +10,8 @@ import threading
 
 import pytest
 
-from prove import fuse, nbd, records
+from prove import __main__ as prove
+from prove import fuse, nbd, records, trials
 from prove.judge import Judge
 from prove.storage import Storage
 
@@ -174,6 +175,8 @@ def test_a_page_cache_that_can_be_lost(loop, storage, tmp_path):
         os.pwrite(again, filled(8), 2 * BLOCK)
         assert (storage.durable_block(1), storage.durable_block(2)) == (filled(7), filled(8))
         assert os.pread(fd, BLOCK, 2 * BLOCK) == filled(8)
+        os.pwrite(again, b"some bytes", 2 * BLOCK + 1000)
+        assert storage.durable_block(2)[990:1020] == b"\x08" * 10 + b"some bytes" + b"\x08" * 10
 
         # Of two that have it open each is told once of what could not be written back.
         storage.defect = (0, MIB)
@@ -186,3 +189,30 @@ def test_a_page_cache_that_can_be_lost(loop, storage, tmp_path):
         os.close(fd)
     finally:
         run(loop, files.stop())
+
+
+OUTCOMES = {
+    # acknowledged and lost: of ours, of the control; why ours says nothing; the exit status
+    "all-well": ((100, 0), (50, 7), "", 0),
+    "ours-loses": ((100, 1), (50, 7), "", 1),
+    "the-judge-is-blind": ((100, 0), (50, 0), "", 1),
+    "nobody-acknowledged": ((0, 0), (50, 7), "", 1),
+    "not-what-it-says": ((100, 0), (50, 7), "BadSetUp: no switches", 1),
+}
+
+
+@pytest.mark.parametrize("ours, control, broken, status", OUTCOMES.values(), ids=OUTCOMES.keys())
+def test_the_last_line_and_the_exit_status(env, monkeypatch, capsys, ours, control, broken, status):
+    def nothing(bench):
+        """Is never run."""
+
+    def result(env, entry, seed, seconds):
+        acknowledged, lost = control if entry.control else ours
+        return trials.Result(entry, seed, acknowledged, lost, broken="" if entry.control else broken)
+    monkeypatch.setattr(prove, "TRIALS", {name: trials.Trial(name, nothing, "", control=name == "control")
+                                          for name in ("ours", "control")})
+    monkeypatch.setattr(prove, "run", result)
+    monkeypatch.setattr("sys.argv", ["prove", "--seed", "1"])
+    assert prove.main() == status
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"prove: {ours[0] + control[0]} acknowledged, {ours[1]} lost, {control[1]} lost by controls"

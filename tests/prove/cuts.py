@@ -53,6 +53,8 @@ def of_image(bench: Bench, node: Callable[[dict[str, Any]], dict[str, Any]],
         acked = bench.cut(path)
         if check:
             checked = subprocess.run([tool, "check", *check, path], capture_output=True, text=True, check=False)
+            if "-r" in check:
+                checked = subprocess.run([tool, "check", path], capture_output=True, text=True, check=False)
             # 3: clusters that are allocated and not used, which is what a cut may leave.
             if checked.returncode not in (0, 3):
                 bench.judge.lose_in_cut(f"qemu-img check: {checked.returncode}: {checked.stdout[-500:]}")
@@ -161,9 +163,9 @@ class Cuts:
                 bench.judge.lose_in_cut(f"{name}: {line}")
         missing = {block: sequence for block, sequence in acked.items() if found.get(block, 0) < sequence}
         if missing:
-            block, sequence = next(iter(missing.items()))
-            bench.judge.lose_in_cut(f"{name}: {len(missing)} of {len(acked)} records are not there, for example "
-                                    f"{block} has {found.get(block, 0)}, acknowledged was {sequence}")
+            some = ", ".join(f"{block} has {found.get(block, 0)}, acknowledged was {sequence}"
+                             for block, sequence in list(missing.items())[:4])
+            bench.judge.lose_in_cut(f"{name}: {len(missing)} of {len(acked)} records are not there: {some}")
         checked = vm.guest.run(f"{system.check}; status=$?; {system.take_down}; exit $status", timeout=120, check=False)
         if checked.status:
             bench.judge.lose_in_cut(f"{name}: {system.check}: status {checked.status}: {checked.text[-800:]}")

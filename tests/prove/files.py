@@ -5,6 +5,7 @@ import time
 
 from vbw.vm import OURS, STOCK
 
+from . import movers
 from .bench import Bench
 from .raw import CACHE_TYPE, RULES, everybody, set_mode, writer
 from .trials import trial
@@ -35,6 +36,14 @@ def _switches(name: str, way: dict, quick: bool) -> None:
 
 for _name, _way in WAYS.items():
     _switches(_name, _way, _name in ("threads", "native"))
+
+
+@trial("sizes")
+def sizes(bench: Bench) -> None:
+    """The size of the disk changes again and again, every rule, the guest switches all the time."""
+    vm = bench.boot(bench.mount())
+    bench.load(vm, CACHE_TYPE, "toggle=20000", *everybody(), meanwhile=movers.capacity(bench, vm, 64))
+    bench.at_least("sizes", bench.notes["sizes"], 20)
 
 
 @trial("L7", red="stock QEMU skips the flush of a write through that follows another flush")

@@ -35,7 +35,9 @@ def _qcow2(child: dict[str, Any]) -> dict[str, Any]:
 def _add_qcow2(name: str, options: list[str], by_file: bool) -> None:
     @trial(name, what=f"qcow2 {'in a file' if by_file else 'on NBD'}, switches by the guest, cuts, qemu-img check")
     def qcow2(bench: Bench) -> None:
-        _run(bench, ["-f", "qcow2", *options], _qcow2, "anywhere", check=["-f", "qcow2"], by_file=by_file)
+        # Lazy refcounts are to be repaired after a cut.
+        repair = ["-r", "all"] if options else []
+        _run(bench, ["-f", "qcow2", *options], _qcow2, "anywhere", check=["-f", "qcow2", *repair], by_file=by_file)
 
 
 _add_qcow2("qcow2", [], False)

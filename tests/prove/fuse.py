@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .nbd import Delays
+from .records import SECTOR
 from .storage import Request, Storage
 
 _IN = struct.Struct("<IIQQIIIHH")
@@ -213,19 +214,23 @@ class FileSystem:
     def _write(self, unique: int, node: int, body: memoryview) -> None:
         storage = self._image(node).storage
         _, offset, size, _, _, flags, _ = _READ_WRITE_IN.unpack_from(body)
-        if offset % 512 or size % 512 or offset + size > storage.size:
-            self._reply(unique, errno.EINVAL)
+        if offset + size > storage.size:
+            self._reply(unique, errno.EFBIG)
             return
         data = bytes(body[_READ_WRITE_IN.size:_READ_WRITE_IN.size + size])
+        # What surrounds it in its sectors cannot change meanwhile: the kernel has one such write at a time.
+        start, end = offset // SECTOR * SECTOR, -(-(offset + size) // SECTOR) * SECTOR
+        if (start, end) != (offset, offset + size):
+            data = storage.current[start:offset] + data + storage.current[offset + size:end]
         # A buffered one is followed by an FSYNC, which is what makes it durable.
         durable = bool(flags & os.O_DSYNC and flags & os.O_DIRECT)
-        self._change(unique, storage.arrive("write", offset, size, data, durable), storage,
+        self._change(unique, storage.arrive("write", start, end - start, data, durable), storage,
                      struct.pack("<II", size, 0), bool(flags & os.O_DIRECT))
 
     def _fallocate(self, unique: int, node: int, body: memoryview) -> None:
         image = self._image(node)
         _, offset, length, mode, _ = _FALLOCATE_IN.unpack_from(body)
-        if not mode & (_PUNCH_HOLE | _ZERO_RANGE) or offset % 512 or length % 512:
+        if not mode & (_PUNCH_HOLE | _ZERO_RANGE) or offset % SECTOR or length % SECTOR:
             self._reply(unique, errno.EOPNOTSUPP)
             return
         length = min(length, image.storage.size - offset)

@@ -96,3 +96,17 @@ def _mirror(name: str, by_file: bool) -> None:
 
 _mirror("mirror", False)
 _mirror("mirror-file", True)
+
+
+@trial("backup")
+def backup(bench: Bench) -> None:
+    """A job copies what the guest is about to overwrite, again and again; the guest switches all the time."""
+    vm = bench.boot(bench.serve())
+    vm.qmp("blockdev-add", **{"node-name": "copy", "driver": "raw", "file": bench.second(judged=False)})
+
+    def step() -> None:
+        vm.qmp("blockdev-backup", **{"job-id": "backup", "device": "disk0-node", "target": "copy", "sync": "full"})
+        until(lambda: not vm.qmp("query-block-jobs"), "the backup's end", 120)
+        bench.note("backups", 1)
+    bench.load(vm, CACHE_TYPE, "toggle=10000", *everybody(), meanwhile=step)
+    bench.at_least("backups", bench.notes["backups"], 2)
