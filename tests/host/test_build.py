@@ -90,7 +90,7 @@ class TestBuildRoot:
 
     def test_host_that_is_no_debian(self, host):
         """Nothing is found of what is needed, nor what installs it."""
-        tools = {name: f'exec /usr/bin/{name} "$@"' for name in ("dirname", "date", "id")}
+        tools = {name: f'exec /usr/bin/{name} "$@"' for name in ("cut", "dirname", "date", "id")}
         result = host("buildroot.sh", uid=USER, tools=tools, only_tools=True)
         assert "has no apt-get; install them, or use BUILDROOT=none" in complaint(result)
 
