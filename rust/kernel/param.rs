@@ -4,13 +4,14 @@
 //!
 //! Those of `module!` are set when the module is loaded, and seen by nobody after that.
 //!
-//! ```ignore
+//! ```
+//! # use kernel_ext::module_numbers;
 //! module_numbers! {
-//!     /// How many.
 //!     static HOW_MANY = "how_many", 0o644, "How many";
 //! }
 //!
 //! let how_many = HOW_MANY.get();
+//! # let _ = how_many;
 //! ```
 //!
 //! C header: [`include/linux/moduleparam.h`](srctree/include/linux/moduleparam.h)

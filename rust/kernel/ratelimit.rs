@@ -2,10 +2,13 @@
 
 //! Messages that somebody else can provoke, and that so must not flood the kernel's log.
 //!
-//! ```ignore
-//! if self.complaints.allows(c"zones") {
-//!     dev_err!(dev, "zone at sector {} is none\n", sector);
+//! ```
+//! # use kernel_ext::ratelimit::Ratelimit;
+//! # fn complain(complaints: &Ratelimit, sector: u64) {
+//! if complaints.allows(c"zones") {
+//!     pr_err!("the zone at sector {} is none\n", sector);
 //! }
+//! # }
 //! ```
 //!
 //! C header: [`include/linux/ratelimit.h`](srctree/include/linux/ratelimit.h)

@@ -5,30 +5,104 @@
 //! A driver implements [`Driver`] and registers it through [`Adapter`]. It talks to its device by
 //! the [configuration space](config) and by [virtqueues](queue).
 //!
-//! ```ignore
+//! ```
+//! use kernel::{device, sync::{Arc, ArcBorrow}};
+//! use kernel_ext::{
+//!     block::virtio_blk::command::Command,
+//!     impl_has_queues,
+//!     virtio::{self, queue::{Handler, Queues, Running, Start}, Device},
+//!     virtio_device_table,
+//! };
+//!
+//! /// What is handed to the device.
+//! type Buffer = KBox<Command<u32, ()>>;
+//!
+//! /// What interrupts need.
+//! #[pin_data]
+//! struct Shared {
+//!     #[pin]
+//!     queues: Queues<Buffer, ()>,
+//! }
+//!
+//! impl_has_queues! {
+//!     impl HasQueues<Buffer, ()> for Shared { self.queues }
+//! }
+//!
+//! impl Handler for Shared {
+//!     type Buffer = Buffer;
+//!     type State = ();
+//!
+//!     fn used(this: ArcBorrow<'_, Self>, index: usize) {
+//!         if let Some(queue) = this.queues.get(index) {
+//!             let mut ring = queue.lock();
+//!
+//!             while let Some(command) = ring.pop() {
+//!                 pr_info!("the device says {}\n", command.device_status());
+//!             }
+//!         }
+//!     }
+//!
+//!     fn unused(&self, buffer: Buffer) {
+//!         drop(buffer);
+//!     }
+//! }
+//!
+//! /// What a bound device has.
+//! struct MyData<'bound> {
+//!     running: &'bound Running<'bound, Shared>,
+//! }
+//!
+//! impl<'bound> MyData<'bound> {
+//!     fn new(start: Start<'bound, Shared>) -> Result<Self> {
+//!         let shared = Arc::pin_init(
+//!             try_pin_init!(Shared { queues <- Queues::new(1, 0) }),
+//!             GFP_KERNEL,
+//!         )?;
+//!         let running = start.start(&shared)?;
+//!
+//!         running.ready();
+//!         Ok(Self { running })
+//!     }
+//! }
+//!
 //! struct MyDriver;
 //!
-//! virtio_device_table!(IDS, [virtio::DeviceId::from_type(blk::DEVICE_ID)]);
+//! virtio_device_table!(IDS, [virtio::DeviceId::from_type(2)]);
 //!
 //! impl virtio::Driver for MyDriver {
 //!     type Data<'bound> = MyData<'bound>;
-//!     type Handler = MyQueues;
+//!     type Handler = Shared;
 //!
 //!     const ID_TABLE: virtio::IdTable = &IDS;
-//!     const FEATURES: &'static [u32] = &[feature::FLUSH];
+//!     const FEATURES: &'static [u32] = &[];
 //!     const FEATURES_LEGACY: &'static [u32] = Self::FEATURES;
 //!
 //!     fn probe<'bound>(
-//!         dev: &'bound Device<device::Core<'_>>,
-//!         start: Start<'bound, Self::Handler>,
-//!     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
-//!         MyData::new(dev, start)
+//!         _dev: &'bound Device<device::Core<'_>>,
+//!         start: Start<'bound, Shared>,
+//!     ) -> impl PinInit<MyData<'bound>, Error> + 'bound {
+//!         MyData::new(start)
 //!     }
 //!
-//!     fn unbind<'bound>(_: &'bound Device<device::Core<'_>>, data: Pin<&Self::Data<'bound>>) {
-//!         data.end_all_use();
+//!     fn unbind<'bound>(_: &'bound Device<device::Core<'_>>, _: Pin<&MyData<'bound>>) {}
+//!
+//!     fn config_changed<'bound>(_: &'bound Device<device::Bound>, _: Pin<&MyData<'bound>>) {}
+//!
+//!     fn suspend<'bound>(
+//!         _: &'bound Device<device::Core<'_>>,
+//!         _: Pin<&MyData<'bound>>,
+//!     ) -> Result {
+//!         Ok(())
 //!     }
-//!     // …
+//!
+//!     fn resume<'bound>(
+//!         _: &'bound Device<device::Core<'_>>,
+//!         data: Pin<&MyData<'bound>>,
+//!     ) -> Result {
+//!         data.running.resume()?;
+//!         data.running.ready();
+//!         Ok(())
+//!     }
 //! }
 //! ```
 //!

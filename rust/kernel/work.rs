@@ -2,10 +2,18 @@
 
 //! The end of a work item, and its pauses.
 //!
-//! ```ignore
-//! work::disable_sync::<_, 0>(&data);
+//! ```
+//! # use kernel::{sync::Arc, workqueue::{HasWork, WorkItem, WorkItemPointer}};
+//! # use kernel_ext::work;
+//! # fn pause<T>(data: &Arc<T>)
+//! # where
+//! #     T: WorkItem<0, Pointer = Arc<T>> + HasWork<T, 0>,
+//! #     Arc<T>: WorkItemPointer<0>,
+//! # {
+//! work::disable_sync::<_, 0>(data);
 //! // Nothing runs and nothing is queued here.
-//! work::enable::<_, 0>(&data);
+//! work::enable::<_, 0>(data);
+//! # }
 //! ```
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)

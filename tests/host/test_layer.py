@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The layer is sound for any safe driver: what would break it does not compile.
+"""The layer is sound for any safe driver: what would break it does not compile. Its examples do.
 
 Each file of tests/layer is part of a driver, and shows one rule. As it stands it compiles. With a cfg of the
-name unsound it does what the rule forbids, and the compiler has to say so, in the line and by the code that
-stand in a comment there: "//~ NAME CODE", or "lifetime" for an error that has no code. So nothing fails to
-compile for another reason than the one that is meant.
+name unsound it does what the rule forbids, and the compiler has to say so, in the line that has a comment
+"//~ NAME CODE", or is followed by one "//~^ NAME CODE", and with this code, or "lifetime" for an error that
+has none. So nothing fails to compile for another reason than the one that is meant.
 """
 
 import json
@@ -14,16 +14,28 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "layer"
-FILES = sorted(FOLDER.glob("*.rs"))
+SOURCE = Path(__file__).parents[2]
+FILES = sorted((SOURCE / "tests/layer").glob("*.rs"))
 CFG = re.compile(r'cfg\(unsound = "(\w+)"\)')
-EXPECTED = re.compile(r"//~ (\w+) (\w+)$")
+EXAMPLE = re.compile(r"^ *(//[/!]) ```(\w*)\n((?: *\1.*\n)*?) *\1 ```\n", re.M)
+EXPECTED = re.compile(r"//~(\^?) (\w+) (\w+)$")
 
 
 def forbidden():
     """All (file, name) of things that a driver must not be able to do."""
     return [(file, name) for file in FILES
             for name in dict.fromkeys(CFG.findall(file.read_text()))]
+
+
+def examples():
+    """The (name, kind, code) of all examples in the documentation of the layer's items."""
+    for file in sorted((SOURCE / "rust/kernel").rglob("*.rs")):
+        name = str(file.relative_to(SOURCE / "rust/kernel").with_suffix("")).replace("/", "-")
+        for number, match in enumerate(EXAMPLE.finditer(file.read_text())):
+            lines = [line.strip()[4:] for line in match.group(3).splitlines()]
+            # Lines that readers of the documentation do not see.
+            code = [re.sub("^# ?(?!\\[)", "", line) for line in lines]
+            yield pytest.param(match.group(2), "\n".join(code), id=f"{name}-{number}")
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +88,19 @@ def test_what_is_right_compiles(command, folder, file):
 
 @pytest.mark.parametrize("file, name", forbidden(), ids=lambda value: getattr(value, "stem", value))
 def test_what_is_unsound_does_not(command, folder, file, name):
-    expected = {(number, match.group(2))
+    expected = {(number - len(match.group(1)), match.group(3))
                 for number, line in enumerate(file.read_text().splitlines(), 1)
-                for match in EXPECTED.finditer(line) if match.group(1) == name}
+                for match in EXPECTED.finditer(line) if match.group(2) == name}
     assert expected, "no line says what the compiler says"
     found = errors(command, folder, file, "--cfg unsound", f"--cfg 'unsound=\"{name}\"'")
     assert found == expected, (folder / "output").read_text()
+
+
+@pytest.mark.parametrize("kind, code", examples())
+def test_example_compiles(command, folder, kind, code):
+    """As the kernel's own: in a function, with what every driver has in scope."""
+    assert kind == "", "there are no examples that are not compiled"
+    file = folder / "example.rs"
+    file.write_text("//! An example.\nuse kernel::prelude::*;\nconst __LOG_PREFIX: &[u8] = b\"example\\0\";\n"
+                    f"/// Shows it.\npub fn example() {{\n{code}\n}}\n")
+    assert errors(command, folder, file) == set(), (folder / "output").read_text()

@@ -2,7 +2,7 @@
 
 //! Attributes that take the data of one kind of disk can't be put into a group for another one.
 
-use kernel::{device, prelude::*};
+use kernel::{device, prelude::*, sync::Arc};
 use kernel_ext::{
     block::{
         attribute::{Attribute, Attributes, Definition, Group, Page, RawGroup},
@@ -54,8 +54,8 @@ static OTHER_GROUP: Group<Yours> = Group::new(&RAW); //~ group E0308
 
 /// A group goes with disks of its data.
 pub fn add<T: Operations<Data = Mine>, U: Operations<Data = Yours>>(
-    mine: &Disk<T>,
-    yours: &Disk<U>,
+    mine: &Arc<Disk<T>>,
+    yours: &Arc<Disk<U>>,
     parent: &device::Device<device::Bound>,
 ) -> Result {
     let _ = yours;

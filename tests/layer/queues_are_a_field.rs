@@ -40,7 +40,7 @@ pub struct ByHand(Good<Command>);
 
 #[cfg(unsound = "hand")]
 impl HasQueues<Command, ()> for ByHand {
-    //~ hand E0200
+    //~^ hand E0200
     fn queues(&self) -> &Queues<Command, ()> {
         &self.0.queues
     }

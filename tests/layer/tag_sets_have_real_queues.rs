@@ -30,7 +30,7 @@ pub struct Promise(pub QueueCounts);
 
 #[cfg(unsound = "promise")]
 impl HwQueues for Promise {
-    //~ promise E0200
+    //~^ promise E0200
     fn with_queues<R>(
         &self,
         _f: impl FnOnce(&device::Device<device::Bound>, QueueCounts) -> R,

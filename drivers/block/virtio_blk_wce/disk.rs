@@ -447,9 +447,13 @@ impl VirtioBlk {
     /// Has the device given up if it has broken the rules of the ring. In any context.
     #[inline]
     pub(crate) fn check(ring: &RingGuard<'_, Buffer, QueueState>) {
-        if !ring.is_broken() {
-            return;
+        if ring.is_broken() {
+            Self::queue_lost_work(ring);
         }
+    }
+
+    #[cold]
+    fn queue_lost_work(ring: &RingGuard<'_, Buffer, QueueState>) {
         if let Some(disk) = &ring.disk {
             // It may be on the queue already.
             let _ = workqueue::system_long().enqueue::<Arc<Self>, LOST>(Arc::from(disk.data()));

@@ -211,7 +211,11 @@ impl VirtioBlkDriver {
     }
 
     /// Gives a disk to its users.
-    fn show(dev: &Device<device::Bound>, shared: &VirtioBlk, disk: &Disk<VirtioBlk>) -> Result {
+    fn show(
+        dev: &Device<device::Bound>,
+        shared: &VirtioBlk,
+        disk: &Arc<Disk<VirtioBlk>>,
+    ) -> Result {
         if shared.zones.is_zoned() {
             disk.revalidate_zones()?;
         }

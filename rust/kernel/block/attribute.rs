@@ -252,8 +252,30 @@ impl<D> Group<D> {
 
 /// Declares a [`Group`] of disk attributes.
 ///
-/// ```ignore
-/// disk_attributes!(static ATTRIBUTES: MyDiskData = [CacheType, Serial]);
+/// ```
+/// # use kernel_ext::{block::attribute::{Attribute, Page}, disk_attributes};
+/// use kernel::fmt::Write;
+///
+/// struct MyDisk {
+///     serial: u32,
+/// }
+///
+/// /// The file `serial`.
+/// struct Serial;
+///
+/// impl Attribute<MyDisk> for Serial {
+///     const NAME: &'static CStr = c"serial";
+///
+///     fn mode(_disk: &MyDisk) -> u16 {
+///         0o444
+///     }
+///
+///     fn show(disk: &MyDisk, out: &mut Page<'_>) -> Result {
+///         Ok(writeln!(out, "{}", disk.serial)?)
+///     }
+/// }
+///
+/// disk_attributes!(static ATTRIBUTES: MyDisk = [Serial]);
 /// ```
 #[macro_export]
 macro_rules! disk_attributes {

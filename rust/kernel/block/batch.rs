@@ -2,10 +2,24 @@
 
 //! Requests that are passed on, or ended, several at a time.
 //!
-//! ```ignore
+//! ```
+//! # use kernel_ext::block::{batch::RequestList, mq::Operations, request::IdleRequest};
+//! # type List<T> = RequestList<IdleRequest<T>>;
+//! # fn sort<T: Operations>(
+//! #     mut requests: List<T>,
+//! #     fits: impl Fn(&IdleRequest<T>) -> bool,
+//! # ) -> (List<T>, List<T>) {
+//! let (mut ready, mut refused) = (RequestList::default(), RequestList::default());
+//!
 //! while let Some(rq) = requests.pop() {
-//!     if fits(&rq) { ready.push_tail(rq) } else { refused.push_tail(rq) }
+//!     if fits(&rq) {
+//!         ready.push_tail(rq);
+//!     } else {
+//!         refused.push_tail(rq);
+//!     }
 //! }
+//! # (ready, refused)
+//! # }
 //! ```
 //!
 //! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)

@@ -2,12 +2,32 @@
 
 //! Disks.
 //!
-//! ```ignore
+//! ```
+//! # use kernel::{device, sync::Arc};
+//! # use kernel_ext::block::{
+//! #     attribute::Group,
+//! #     disk::Disk,
+//! #     limits::Limits,
+//! #     mq::{Operations, TagSet},
+//! #     number::Numbers,
+//! # };
+//! # fn example<T: Operations>(
+//! #     tags: Arc<TagSet<T>>,
+//! #     limits: Limits,
+//! #     numbers: Numbers,
+//! #     data: Arc<T::Data>,
+//! #     sectors: u64,
+//! #     parent: &device::Device<device::Bound>,
+//! #     attributes: &'static Group<T::Data>,
+//! # ) -> Result {
 //! let disk = Arc::new(Disk::new(tags, limits, c"vda", numbers, data)?, GFP_KERNEL)?;
+//!
 //! disk.set_capacity(sectors);
-//! disk.add(dev.as_ref(), &ATTRIBUTES)?;
-//! // It has users now. They may be told of other limits at any time:
-//! disk.update_limits(|limits| limits.set_write_cache(true))?;
+//! disk.add(parent, attributes)?;
+//! // It has users now, until:
+//! disk.remove();
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! C header: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
@@ -23,6 +43,7 @@ use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{
     device,
+    devres,
     error::{from_err_ptr, from_result, to_result},
     module::this_module,
     prelude::*,
@@ -33,7 +54,7 @@ use kernel::{
         Arc,
         ArcBorrow,
         Mutex, //
-    },
+    }, //
 };
 
 /// Bit of `gendisk::state`: the disk was added at some time.
@@ -206,15 +227,21 @@ impl<T: Operations> Disk<T> {
 
     /// Adds the disk to the system, with the attributes of `group`: I/O begins.
     ///
+    /// A disk that is still there when the driver of `parent` has been unbound is removed then.
+    ///
     /// # Errors
     ///
-    /// Those of the C function, `EEXIST` for a name in use among them. A disk can be added once,
-    /// and not after [`Self::remove`]: `EBUSY`.
+    /// Those of the C function, `EEXIST` for a name in use among them; `ENOMEM`. A disk can be
+    /// added once, and not after [`Self::remove`]: `EBUSY`.
     pub fn add(
-        &self,
+        self: &Arc<Self>,
         parent: &device::Device<device::Bound>,
         group: &'static Group<T::Data>,
     ) -> Result {
+        // The callbacks and attributes of a disk are those of the driver's module, which can be
+        // unloaded when no device is bound to it any more, whether or not the disk was leaked.
+        devres::register(parent, Registration(self.clone()), GFP_KERNEL)?;
+
         // Held until the disk is added: whoever removes it meanwhile has to wait.
         let mut visibility = self.visibility.lock();
         if *visibility != Visibility::New {
@@ -381,6 +408,15 @@ impl<T: Operations> Disk<T> {
         // SAFETY: By the type invariant the private data is a reference of the disk's own. The
         // block layer calls this once, for a disk that was added, when nobody uses it any more.
         drop(unsafe { Arc::from_raw((*disk).private_data.cast::<T::Data>()) });
+    }
+}
+
+/// Removes a disk when it is dropped.
+struct Registration<T: Operations>(Arc<Disk<T>>);
+
+impl<T: Operations> Drop for Registration<T> {
+    fn drop(&mut self) {
+        self.0.remove();
     }
 }
 

@@ -2,8 +2,10 @@
 
 //! Limits of a disk's queue.
 //!
-//! ```ignore
+//! ```
+//! # use kernel_ext::block::limits::Limits;
 //! let mut limits = Limits::default();
+//!
 //! limits.set_logical_block_size(4096);
 //! limits.set_segments(126, u32::MAX);
 //! ```

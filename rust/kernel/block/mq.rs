@@ -5,8 +5,17 @@
 //! A driver implements [`Operations`] for whatever its disks share, makes a [`TagSet`], and with
 //! that its [disks](super::disk):
 //!
-//! ```ignore
+//! ```
+//! # use kernel::sync::Arc;
+//! # use kernel_ext::{
+//! #     block::mq::{Operations, TagSet},
+//! #     virtio::queue::{Handler, Running},
+//! # };
+//! # fn example<MyDisk: Operations, H: Handler>(running: &Running<'_, H>) -> Result {
 //! let tags = Arc::pin_init(TagSet::<MyDisk>::new(running, 128), GFP_KERNEL)?;
+//! # let _ = tags;
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)

@@ -2,11 +2,19 @@
 
 //! Numbers of block devices.
 //!
-//! ```ignore
+//! ```
+//! # use kernel_ext::block::number::{Index, Major, Numbers};
+//! # fn example() -> Result<(Major, Index, Numbers)> {
 //! let major = Major::register(c"virtblk")?;
 //! // Each is free again when it is dropped.
 //! let index = Index::alloc(0..=25)?;
-//! let numbers = Numbers { major: major.number(), first_minor: index.get() * 16, minors: 16 };
+//! let numbers = Numbers {
+//!     major: major.number(),
+//!     first_minor: index.get() * 16,
+//!     minors: 16,
+//! };
+//! # Ok((major, index, numbers))
+//! # }
 //! ```
 //!
 //! C headers: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h),

@@ -2,11 +2,17 @@
 
 //! Requests of the block layer.
 //!
-//! ```ignore
+//! ```
+//! # use kernel_ext::block::{mq::Operations, request::{Op, Request, Status}};
+//! # fn handle<T: Operations>(rq: Request<T>, read: impl Fn(u64, u32)) {
 //! match rq.op() {
-//!     Op::Read => read(rq.sector(), rq.len()),
+//!     Op::Read => {
+//!         read(rq.sector(), rq.len());
+//!         rq.end(Status::OK);
+//!     }
 //!     _ => rq.end(Status::NOTSUPP),
 //! }
+//! # }
 //! ```
 //!
 //! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)

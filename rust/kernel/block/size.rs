@@ -2,7 +2,8 @@
 
 //! Sizes as people say them.
 //!
-//! ```ignore
+//! ```
+//! # use kernel_ext::block::size::Size;
 //! let size = Size { blocks: 2_097_152, block_size: 512 };
 //! pr_info!("{size}\n"); // 1.07 GB/1.00 GiB
 //! ```

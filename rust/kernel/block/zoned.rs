@@ -2,12 +2,21 @@
 
 //! Zoned disks.
 //!
-//! ```ignore
+//! ```
+//! # use kernel_ext::block::zoned::{Zone, ZoneReport};
+//! # fn report(
+//! #     report: &mut ZoneReport<'_>,
+//! #     mut sector: u64,
+//! #     ask_the_device: impl Fn(u64) -> Result<Zone>,
+//! # ) -> Result {
 //! while !report.is_full() && sector < report.capacity() {
 //!     let zone = ask_the_device(sector)?;
+//!
 //!     report.add(zone)?;
 //!     sector += zone.len;
 //! }
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! C headers: [`include/uapi/linux/blkzoned.h`](srctree/include/uapi/linux/blkzoned.h) and

@@ -2,10 +2,16 @@
 
 //! The device configuration space, section 2.5 of the virtio specification.
 //!
-//! ```ignore
+//! ```
+//! # use kernel::device;
+//! # use kernel_ext::{block::virtio_blk::{config, feature}, virtio::Device};
+//! # fn read(dev: &Device<device::Bound>) -> Result {
 //! let sectors: u64 = dev.read(config::CAPACITY)?;
 //! // `None` unless the feature was negotiated.
 //! let queues: Option<u16> = dev.read_if(feature::MQ, config::NUM_QUEUES)?;
+//! # let _ = (sectors, queues);
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! C header: [`include/linux/virtio_config.h`](srctree/include/linux/virtio_config.h)

@@ -3,35 +3,60 @@
 //! Virtqueues, section 2.6 of the virtio specification.
 //!
 //! What is handed to the device is a [`Buffer`]: an owned value that moves into the queue with
-//! [`Ring::add`] and out of it with [`Ring::pop`]. In between nobody else can reach it, so that
-//! the memory that the device reads and writes can neither go away nor be seen half-written.
+//! [`RingGuard::add`] and out of it with [`RingGuard::pop`]. In between nobody else can reach it,
+//! so that the memory that the device reads and writes can neither go away nor be seen
+//! half-written.
 //!
 //! A driver has its [`Queues`] in an object that it shares with its other parts and that implements
 //! [`Handler`]. The adapter of the bus owns what connects them with the device: the driver gets a
 //! [`Start`], which it can use once, and from that a reference to a [`Running`].
 //!
-//! ```ignore
+//! ```
+//! # use kernel::sync::rcu;
+//! # use kernel_ext::virtio::queue::{Buffer, Queue};
+//! # fn send<B: Buffer, S>(queue: &Queue<B, S>, buffer: B) -> Result<(), (B, Error)> {
 //! let rcu = rcu::read_lock();
 //! let mut ring = queue.lock();
-//! ring.add_left(request).map_err(|(request, err)| refuse(request, err))?;
+//!
+//! ring.add(buffer)?;
 //! let kick = ring.prepare_kick(&rcu);
 //! drop(ring);
 //! kick.notify();
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! and in [`Handler::used`], which an interrupt calls:
 //!
-//! ```ignore
+//! ```
+//! # use kernel_ext::{
+//! #     block::{
+//! #         mq::Operations,
+//! #         virtio_blk::{chain::Chain, submission::Submission, Header},
+//! #     },
+//! #     virtio::queue::Queue,
+//! # };
+//! # fn used<T>(queue: &Queue<Submission<T, Header, u32>, ()>)
+//! # where
+//! #     T: Operations<RequestData = Chain<Header>>,
+//! # {
 //! let mut ring = queue.lock();
-//! while let Some(Either::Left(request)) = ring.pop() {
-//!     request.complete();
+//!
+//! while let Some(buffer) = ring.pop() {
+//!     match buffer {
+//!         Submission::Request(rq) => rq.into_inner().complete(),
+//!         Submission::Command(command) => pr_info!("command {} is done\n", command.context),
+//!     }
 //! }
+//! # }
 //! ```
 //!
 //! C header: [`include/linux/virtio.h`](srctree/include/linux/virtio.h)
 
+mod buffer;
 mod running;
 
+pub use buffer::{Buffer, Kind};
 pub use running::{Running, Slot, Start};
 
 use super::Device;
@@ -48,7 +73,6 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
-    bindings::scatterlist,
     device,
     error::to_result,
     prelude::*,
@@ -62,60 +86,6 @@ use kernel::{
         Mutex, //
     },
 };
-
-/// What can be handed to the device.
-///
-/// # Safety
-///
-/// - A pointer from [`into_raw`](Self::into_raw) is aligned to at least two bytes and stays
-///   unique until [`from_raw`](Self::from_raw) takes it back.
-/// - [`with_sgs`](Self::with_sgs) passes lists of memory that remains valid, and that nobody but
-///   the device accesses, for as long as the value is in its raw form.
-pub unsafe trait Buffer: Sized + Send {
-    /// Turns the value into a pointer.
-    fn into_raw(self) -> NonNull<c_void>;
-
-    /// Turns the pointer back into the value.
-    ///
-    /// # Safety
-    ///
-    /// `ptr` must come from [`Self::into_raw`]; it may be taken back only once.
-    unsafe fn from_raw(ptr: NonNull<c_void>) -> Self;
-
-    /// Calls `f` with the scatterlists of the value, first those that the device reads, then those
-    /// that it writes, and the number of each.
-    ///
-    /// # Safety
-    ///
-    /// `ptr` must come from [`Self::into_raw`] and not have been taken back.
-    unsafe fn with_sgs<R>(
-        ptr: NonNull<c_void>,
-        f: impl FnOnce(&mut [*mut scatterlist], u32, u32) -> R,
-    ) -> R;
-}
-
-/// A kind of the buffers that rings of `B` take; `B` itself is one.
-///
-/// A driver that hands different things to its device has an enumeration of them as `B`, and adds
-/// each without making the enumeration first: what does not fit comes back as what it was.
-///
-/// # Safety
-///
-/// For a pointer from [`into_raw`](Buffer::into_raw) of `Self`, [`tag`](Self::tag) returns what
-/// `into_raw` of `B` returns for the same value. Until that is taken back by `B`, it can still be
-/// taken back by `Self` without the tag.
-pub unsafe trait Kind<B: Buffer>: Buffer {
-    /// Turns the pointer of this kind into one of `B`.
-    fn tag(ptr: NonNull<c_void>) -> NonNull<c_void>;
-}
-
-// SAFETY: The pointer is that of `B` already.
-unsafe impl<B: Buffer> Kind<B> for B {
-    #[inline]
-    fn tag(ptr: NonNull<c_void>) -> NonNull<c_void> {
-        ptr
-    }
-}
 
 /// What the lock of a [`Queue`] protects: the virtqueue, and what the driver keeps with it.
 ///

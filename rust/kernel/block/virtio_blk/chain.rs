@@ -7,11 +7,33 @@
 //! virtio specification. It lies in the private area of the request, so that nothing is allocated
 //! for a request of few segments.
 //!
-//! ```ignore
-//! let rq = rq.map(Header::new(endian, request::OUT, rq.ioprio(), rq.sector()))?.start();
-//! // … the device has answered:
+//! ```
+//! # use kernel_ext::{
+//! #     block::{
+//! #         mq::Operations,
+//! #         request::{IdleRequest, Request, Status},
+//! #         virtio_blk::{chain::{Chain, Mapped}, request, Header},
+//! #     },
+//! #     virtio::{queue::RingGuard, Endian},
+//! # };
+//! # fn example<T, S>(
+//! #     rq: IdleRequest<T>,
+//! #     ring: &mut RingGuard<'_, Mapped<Request<T>>, S>,
+//! #     endian: Endian,
+//! # ) -> Result<u8>
+//! # where
+//! #     T: Operations<RequestData = Chain<Header>>,
+//! # {
+//! let header = Header::new(endian, request::OUT, rq.ioprio(), rq.sector());
+//! let rq = rq.map(header).map_err(|(_, err)| err)?.start();
+//! ring.add(rq).map_err(|(_, err)| err)?;
+//! // … later it comes back:
+//! let mut rq = ring.pop().ok_or(EAGAIN)?.into_inner();
 //! let status = rq.device_status();
 //! rq.unmap();
+//! rq.end(Status::OK);
+//! # Ok(status)
+//! # }
 //! ```
 
 use super::data_list::DataList;

@@ -6,11 +6,22 @@
 //! one thus holds up nothing but those who wait for the answer: a block request that stays in
 //! flight would stop whatever freezes the queue, removal of the disk included.
 //!
-//! ```ignore
-//! let command = Command::new(header, &[1], 0, Purpose::Cache)?;
-//! ring.add_right(command).map_err(|(_, err)| err)?;
-//! // Later, when `pop()` has given it back:
-//! let status = command.device_status();
+//! ```
+//! # use kernel_ext::{
+//! #     block::virtio_blk::{command::Command, request, status, Header},
+//! #     virtio::{queue::Queue, Endian},
+//! # };
+//! # fn example(queue: &Queue<KBox<Command<Header, u32>>, ()>) -> Result<bool> {
+//! # let mut ring = queue.lock();
+//! let header = Header::new(Endian::LITTLE, request::SET_WCE, 0, 0);
+//! let command = Command::new(header, &[1], 0, 42)?;
+//! ring.add(command).map_err(|(_, err)| err)?;
+//! // … later it comes back:
+//! let command = ring.pop().ok_or(EAGAIN)?;
+//! # Ok(
+//! command.context == 42 && command.device_status() == status::OK
+//! # )
+//! # }
 //! ```
 
 use super::chain::NO_STATUS;
