@@ -27,8 +27,12 @@ check: ## lint, builds and all tests
 	@$S/check.sh
 
 .PHONY: check-guest
-check-guest: ## the tests that boot guests, and what they are tested with
-	@$S/run.sh --root-disk python3 -m pytest -c tests/pytest.ini tests
+check-guest: ## the tests that boot guests, and what they are tested with; KERNEL=…: on another kernel
+	@$S/run.sh $(if $(KERNEL),--kernel $(KERNEL)) --root-disk python3 -m pytest -c tests/pytest.ini tests
+
+.PHONY: check-kernels
+check-kernels: ## some of them on Debian's amd64 and rt-amd64 kernels
+	@$S/check-kernels.sh
 
 .PHONY: check-qemu
 check-qemu: ## QEMU's own tests; COMPARE=1: also without the series; EACH=1: after each patch; SANITIZE=1: ASan, UBSan
@@ -37,6 +41,10 @@ check-qemu: ## QEMU's own tests; COMPARE=1: also without the series; EACH=1: aft
 .PHONY: fuzz
 fuzz: ## QEMU's fuzz targets of virtio-blk, RUNS=… inputs each
 	@$S/fuzz-qemu.sh $(RUNS)
+
+.PHONY: prove
+prove: ## durability: an independent judge of every acknowledged write; PROVE=quick|long, PROVE_SEED=…, TRIAL=…
+	@$S/prove.sh $(if $(PROVE),--profile $(PROVE)) $(if $(PROVE_SEED),--seed $(PROVE_SEED)) $(TRIAL)
 
 .PHONY: check-debug
 check-debug: ## the tests that boot guests, on a kernel with KASAN and lockdep
@@ -50,6 +58,10 @@ bench: ## speed beside the kernel's own driver and a QEMU without the series
 measure: ## the same, and size, memory, and what a thousand cycles leave behind
 	@$S/measure.sh
 
+.PHONY: mutants
+mutants: ## the driver, broken on purpose: each time a test has to notice
+	@$S/mutants.sh
+
 .PHONY: lint
 lint: ## formatting, clippy, both checkpatch, shell, Python, spelling
 	@$S/lint.sh
@@ -62,13 +74,21 @@ module: ## the driver, for the pinned kernel or for any KDIR=…
 modules_install: ## the same, and below INSTALL_MOD_PATH or / for its kernel to find
 	@$S/modules-install.sh $(KDIR)
 
+.PHONY: deb
+deb: ## the driver as a Debian package that dkms builds
+	@$S/deb.sh
+
 .PHONY: kdir
 kdir: ## a KDIR with Rust metadata for the pinned kernel or for Debian's KERNEL=…
-	@$S/kdir.sh $(KERNEL)
+	@$S/kdir.sh --keep $(KERNEL)
 
 .PHONY: qemu
 qemu: ## the patched QEMU
 	@$S/qemu.sh
+
+.PHONY: qemu_install
+qemu_install: ## the same with its firmware, in PREFIX=… for use without the build root
+	@$S/qemu-install.sh $(PREFIX)
 
 .PHONY: doc
 doc: ## rustdoc of the driver and of the layer below it

@@ -32,7 +32,6 @@ choose_kernel() {
 	LINUX_VERSION=$(versions "$found" | sed -n 1p)
 	LINUX_SOURCE=linux-source-$(cut -d. -f1,2 <<<"$LINUX_RELEASE")
 	LINUX_SOURCE_SHA256=
-	warn "If all tests pass with it, write it into scripts/packages/pins; see Documentation/build.rst."
 }
 
 choose_qemu() {
@@ -66,6 +65,10 @@ wanted=("${backports[@]/%//$SUITE-backports}"
 apt-get install -y --no-install-recommends --download-only "${wanted[@]}"
 env -u APT_CONFIG chroot "$root" apt-get install -y --no-install-recommends --no-download "${wanted[@]}"
 check "$root/usr/src/$LINUX_SOURCE.tar.xz" "$LINUX_SOURCE_SHA256"
+if [ -z "$LINUX_SOURCE_SHA256" ]; then
+	warn "If all tests pass with it, this is the line for scripts/packages/pins:"
+	warn "    LINUX=\"$LINUX_VERSION $(sha256sum <"$root/usr/src/$LINUX_SOURCE.tar.xz" | cut -d' ' -f1)\""
+fi
 
 # Of the headers only the configuration and the symbols are used: no need for what they depend on.
 mkdir "$root/fetch"

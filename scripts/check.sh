@@ -51,4 +51,7 @@ scripts/run.sh --root-disk python3 -m pytest -c tests/pytest.ini tests --junitxm
 scripts/run.sh python3 scripts/junit-count.py "$VBW_OUT/junit.xml" >"$VBW_OUT/tests.count" || true
 count "$VBW_OUT/tests.count"
 
+VBW_COUNT=$VBW_OUT/kernels.count scripts/check-kernels.sh || say "tests on other kernels failed"
+count "$VBW_OUT/kernels.count"
+
 finish

@@ -16,6 +16,7 @@ usage_if_asked "$@"
 run_inside "$@"
 
 tools=("$VBW_SRC"/tests/guest/*.c)
+prove=("$VBW_SRC"/tests/guest/provetool/*.[ch])
 modules=(drivers/block/virtio_blk drivers/virtio/virtio_mmio drivers/iommu/virtio-iommu)
 
 folder=${1:-${VBW_MODULES:-}}
@@ -57,6 +58,7 @@ make_initramfs()
 	for file in "${tools[@]}"; do
 		gcc -static -O2 -Wall -Wextra -Werror -s -o "$tree/bin/$(basename "$file" .c)" "$file" -luring
 	done
+	gcc -static -O2 -Wall -Wextra -Werror -s -o "$tree/bin/provetool" "$VBW_SRC"/tests/guest/provetool/*.c
 	for file in "${module_files[@]}"; do
 		case $file in
 		*.xz) xz -dc "$file" >"$tree/lib/modules/$(basename "${file%.xz}")" ;;
@@ -69,7 +71,7 @@ make_initramfs()
 	rm -rf "$tree"
 }
 
-inputs=("$0" "${tools[@]}" "${binaries[@]}" "${module_files[@]}" "${libraries[@]}")
+inputs=("$0" "${tools[@]}" "${prove[@]}" "${binaries[@]}" "${module_files[@]}" "${libraries[@]}")
 part initramfs "$(key "$folder" "$(sha256sum "${inputs[@]}" | cut -d' ' -f1)")" make_initramfs
-prune initramfs 3
+prune initramfs 8
 echo "$PART/initramfs.cpio"

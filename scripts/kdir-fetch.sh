@@ -4,8 +4,8 @@
 # Usage: scripts/kdir-fetch.sh RELEASE
 #
 # Fetches what scripts/kdir.sh needs for a Debian kernel that the build root does not have: the
-# headers' configuration and symbols, and the source of the same version. Prints the folder that
-# holds them.
+# headers' configuration and symbols, and the source of the same version; and the kernel itself with its
+# modules, for a guest. Prints the folder that holds them.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -33,7 +33,8 @@ fetch() {
 		apt-cache pkgnames linux-headers- | sed -n 's/^linux-headers-\([0-9].*-amd64\)$/    \1/p' | sort -V
 		return 1
 	fi
-	apt-get download "$headers=$version" "$source=$version"
+	apt-get download "$headers=$version" "$source=$version" \
+		"linux-binary-$release=$version" "linux-modules-$release=$version"
 	for package in ./*.deb; do
 		dpkg-deb -x "$package" .
 	done
@@ -52,5 +53,5 @@ make_packages() {
 
 ! in_root || die "no linux-headers-$release and linux-source here; install them"
 part kernel "$(key "$release" "$(digest "$VBW_SRC/scripts/kdir-fetch.sh")")" make_packages
-prune kernel 2
+prune kernel 3
 echo "$PART"

@@ -4,9 +4,9 @@
 # Usage: scripts/kdir-fits.sh config|symbols TREE HEADERS
 #
 # Checks that a module built against the kernel tree TREE fits the stock kernel whose configuration
-# and Module.symvers are in HEADERS: that Rust is usable with the compilers here (config), and, once
-# the tree is prepared, that it exports the same Rust symbols (symbols). If not, says which compiler
-# the kernel wants.
+# and Module.symvers are in HEADERS: that the configuration has come out the same (config), and, once the
+# tree is prepared, that it exports the same Rust symbols (symbols). What can be told before, by
+# scripts/kernel-needs.sh, has been.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -15,17 +15,21 @@ usage_if_asked "$@"
 [ $# -eq 3 ] || die "three arguments, please; see scripts/kdir-fits.sh --help"
 tree=$2 headers=$3
 
-setting() { sed -n "s/^CONFIG_$1=\"*\([^\"]*\)\"*\$/\1/p" "$2"; }
+release=$(basename "$headers")
+release=${release#linux-headers-}
 
-# A mismatch always comes from another compiler.
-explain() {
-	local release wants
-	release=$(basename "$headers")
-	release=${release#linux-headers-}
-	wants=$(setting RUSTC_VERSION_TEXT "$headers/.config")
-	[ -n "$wants" ] || die "kernel $release was built without Rust"
-	die "$1: kernel $release wants $wants; here is $(rustc --version || echo no rustc)"
+# Kconfig drops without a word what it finds no tool for, and what a tool is too old for. A module that is
+# built with other settings loads all the same, and misreads the kernel's structures. Which versions the
+# tools have, and what they can do, only matters by the settings that follow from it.
+config() {
+	local differ
+	differ=$(comm -3 <(settings "$tree/.config") <(settings "$headers/.config") |
+		sed 's/^[[:space:]]*//; s/=.*//' | sort -u | paste -sd ' ')
+	[ -z "$differ" ] ||
+		die "the configuration of kernel $release comes out different here, by other tools or another linux-source: $differ"
 }
+
+settings() { grep '^CONFIG_' "$1" | grep -vE '_VERSION(_TEXT)?=|^CONFIG_[A-Z]+_(HAS|SUPPORTS?)_' | sort; }
 
 # Whatever this tree exports from Rust the stock kernel must export, and all of the stock kernel's
 # mangled names must be in this tree.
@@ -38,13 +42,14 @@ symbols() {
 		comm -13 <(echo "$ours") <(grep ^_R <<<"$theirs")
 	} | wc -l)
 	if [ -z "$ours" ] || [ "$differ" -ne 0 ]; then
-		explain "$differ Rust symbols of this tree and of the stock kernel are not the same"
+		die "$differ Rust symbols of this tree and of the stock kernel are not the same: kernel $release was built" \
+			"from another source than linux-source here, or by another compiler than $(rustc --version)"
 	fi
 	say "KDIR: all $(wc -l <<<"$ours") Rust symbols are the stock kernel's"
 }
 
 case $1 in
-config) [ "$(setting RUST "$tree/.config")" = y ] || explain "Rust is not usable for this kernel" ;;
+config) config ;;
 symbols) symbols ;;
 *) die "$1? see scripts/kdir-fits.sh --help" ;;
 esac

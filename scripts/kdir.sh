@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/kdir.sh [RELEASE]
+# Usage: scripts/kdir.sh [--keep] [RELEASE]
 #
 # Makes sure that a KDIR with Rust metadata exists for a Debian kernel, the pinned one if no RELEASE
-# (what uname -r prints) is named, and prints its path.
+# (what uname -r prints, or a flavour of the pinned version, such as rt-amd64) is named, and prints its
+# path. With --keep it stays in the cache when others are made.
 #
 # Debian's headers package lacks the Rust metadata. It can be made from linux-source, the headers'
 # configuration and the same compilers, because the names of Rust symbols contain a hash of the
@@ -16,24 +17,31 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 usage_if_asked "$@"
 
-# What the root lacks is fetched from outside, where the network is.
-if ! in_root && [ -n "${1-}" ]; then
-	root=$("$VBW_SRC/scripts/buildroot.sh")
-	[ -d "$root/usr/src/linux-headers-$1" ] ||
-		VBW_KERNEL_PACKAGES=$("$VBW_SRC/scripts/kdir-fetch.sh" "$1")
-	export VBW_KERNEL_PACKAGES=${VBW_KERNEL_PACKAGES-}
+wanted=()
+if [ "${1-}" = --keep ]; then
+	wanted=(--keep)
+	shift
 fi
-run_inside "$@"
+name=$(kernel_release "${1-}")
+
+# What the root lacks is fetched from outside, where the network is.
+if ! in_root && [ -n "$name" ]; then
+	fetch_kernel "$name"
+fi
+run_inside "${wanted[@]}" "$name"
 
 versions
-release=${1:-$LINUX_RELEASE}
+release=${name:-$LINUX_RELEASE}
 source=linux-source-$(cut -d. -f1,2 <<<"$release")
-headers=${VBW_KERNEL_PACKAGES-}/usr/src/linux-headers-$release
-archive=${VBW_KERNEL_PACKAGES-}/usr/src/$source.tar.xz
+packages=${VBW_KERNEL_PACKAGES-}
+[ -d "$packages/usr/src/linux-headers-$release" ] || packages=
+headers=$packages/usr/src/linux-headers-$release
+archive=$packages/usr/src/$source.tar.xz
 
-for file in "$headers/.config" "$headers/Module.symvers" "$archive"; do
-	[ -e "$file" ] || die "$file is missing; install linux-headers-$release and $source"
-done
+# Without these there is nothing to tell a KDIR by.
+if [ ! -e "$headers/.config" ] || [ ! -e "$headers/Module.symvers" ]; then
+	"$VBW_SRC/scripts/kernel-needs.sh" source "$release" "$headers" "$archive"
+fi
 jobs=$(nproc)
 
 # The tree is cut to what a module can need: no documentation, no other architectures' code, no C
@@ -64,6 +72,7 @@ prepare() {
 }
 
 make_kdir() {
+	"$VBW_SRC/scripts/kernel-needs.sh" source "$release" "$headers" "$archive"
 	step "KDIR: unpacking $(basename "$archive")" "$PART_LOG.unpack.log" unpack "$1"
 	step "KDIR: configuring as $release" "$PART_LOG.configure.log" configure "$1"
 	"$VBW_SRC/scripts/kdir-fits.sh" config "$1" "$headers"
@@ -74,5 +83,6 @@ make_kdir() {
 
 part kdir "$(key "$release" "$(tools build.list kernel.list)" "$(declare -f unpack configure prepare)" \
 	"$(digest "$headers/.config" "$headers/Module.symvers")")" make_kdir
+[ ${#wanted[@]} -eq 0 ] || keep "$PART" "$release"
 prune kdir 2
 echo "$PART"

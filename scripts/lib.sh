@@ -56,13 +56,21 @@ tools() {
 	listed "${@/#/$PACKAGES/}" | xargs dpkg-query -W 2>/dev/null || true
 }
 
+# clang_suffix CONFIG: what the clang that compiled a kernel has at the end of its name here, if there
+# is one of that version.
+clang_suffix() {
+	local version
+	version=$(sed -n 's/^CONFIG_CLANG_VERSION=\([0-9]*\)[0-9]\{4\}$/\1/p' "$1")
+	! command -v "clang-$version" >/dev/null || echo "-$version"
+}
+
 # kbuild_llvm KDIR: what make has to be told for a module of a kernel that clang has compiled: nothing
 # for any other one.
 kbuild_llvm() {
-	local version
+	local suffix
 	grep -qs '^CONFIG_CC_IS_CLANG=y' "$1/.config" || return 0
-	version=$(sed -n 's/^CONFIG_CLANG_VERSION=\([0-9]*\)[0-9]\{4\}$/\1/p' "$1/.config")
-	if command -v "clang-$version" >/dev/null; then echo "LLVM=-$version"; else echo LLVM=1; fi
+	suffix=$(clang_suffix "$1/.config")
+	echo "LLVM=${suffix:-1}"
 }
 
 # lock shared|exclusive NAME WHAT: takes a lock that lasts until unlock LOCK_FD or until this process,
@@ -117,11 +125,22 @@ remove_tree() {
 	rm -rf --one-file-system "$1"
 }
 
+# keep PART NAME: a user has asked for this part by name. prune leaves it alone until another one of the
+# name is asked for.
+keep() {
+	local other
+	for other in "$(dirname "$1")"/*/.kept; do
+		[ ! -e "$other" ] || [ "$(cat "$other")" != "$2" ] || rm -f "$other"
+	done
+	echo "$2" >"$1/.kept"
+}
+
 # prune KIND KEEP: removes what is left of interrupted runs, and the parts of a kind beyond the KEEP
-# used last, unless something uses them.
+# used last, unless something uses them, or a user has asked for them.
 prune() {
 	local kind=$1 keep=$2 old
 	find "$VBW_CACHE/$kind" -mindepth 1 -maxdepth 1 -type d | while read -r old; do
+		[ ! -e "$old/.kept" ] || [ ! -e "$old/$STAMP" ] || continue
 		[ -e "$old/$STAMP" ] && stat -c "%Y %n" "$old/$STAMP" || echo "0 $old/$STAMP"
 	done | sort -rn | awk -v keep="$keep" '$1 == 0 || NR > keep { print $2 }' | while read -r old; do
 		old=${old%/*}
@@ -184,6 +203,19 @@ versions() {
 	[ ! -s /etc/vbw-root ] || . /etc/vbw-root
 }
 
+# kernel_release NAME: the release that a user means by KERNEL=: a whole one, or of the build root's version
+# the one with this flavour (amd64, rt-amd64).
+kernel_release() {
+	local release
+	case $1 in
+	"" | [0-9]*) echo "$1" ;;
+	*)
+		release=$(sed -n 's/^LINUX_RELEASE=//p' "$("$VBW_SRC/scripts/buildroot.sh")/etc/vbw-root")
+		echo "${release%%+*}+deb13-$1"
+		;;
+	esac
+}
+
 in_root() { [ -s /etc/vbw-root ] || [ "${BUILDROOT-}" = none ]; }
 
 # What the root lacks of another release of QEMU, VBW_QEMU_RELEASE, is fetched from outside, where the
@@ -192,6 +224,15 @@ fetch_qemu() {
 	in_root || [ -z "${VBW_QEMU_RELEASE-}" ] || [ -n "${VBW_QEMU_PACKAGE-}" ] ||
 		VBW_QEMU_PACKAGE=$("$VBW_SRC/scripts/qemu-fetch.sh" "$VBW_QEMU_RELEASE")
 	export VBW_QEMU_PACKAGE=${VBW_QEMU_PACKAGE-}
+}
+
+# fetch_kernel RELEASE: so is what the root lacks of another kernel.
+fetch_kernel() {
+	local root
+	root=$("$VBW_SRC/scripts/buildroot.sh")
+	[ -d "$root/usr/src/linux-headers-$1" ] ||
+		VBW_KERNEL_PACKAGES=$("$VBW_SRC/scripts/kdir-fetch.sh" "$1")
+	export VBW_KERNEL_PACKAGES=${VBW_KERNEL_PACKAGES-}
 }
 
 # run_inside "$@": goes on with the calling script inside the build root.

@@ -27,9 +27,7 @@ fi
 kdir=${1:-$("$VBW_SRC/scripts/kdir.sh")}
 [ -d "$kdir" ] || die "KDIR=$kdir: no such folder"
 kdir=$(cd "$kdir" && pwd -P)
-grep -qs '^CONFIG_RUST=y' "$kdir/.config" || die "$kdir has no Rust: its kernel was configured without CONFIG_RUST=y"
-[ -e "$kdir/rust/libkernel.rmeta" ] ||
-	die "$kdir has no Rust metadata (rust/libkernel.rmeta); for a Debian kernel: make kdir KERNEL=<release>"
+[ -e "$kdir/rust/libkernel.rmeta" ] || "$VBW_SRC/scripts/kernel-needs.sh" kdir "$kdir"
 
 # Kbuild builds what changed, in one folder for each checkout and KDIR, and this keeps the result
 # apart, keyed by what it was made from, so that nobody loads a module that is being written.
@@ -47,6 +45,7 @@ build() {
 }
 
 compile() {
+	"$VBW_SRC/scripts/kernel-needs.sh" kdir "$kdir"
 	lock exclusive "module-work-${work##*/}" "the driver's objects"
 	step "driver: compiling" "$1" build
 }
@@ -65,5 +64,5 @@ if [ -n "$objects" ]; then
 fi
 
 part module "$(key "$kdir" "$(digest "${sources[@]}")" "$(stat -c %Y "$kdir/rust/libkernel.rmeta")")" make_module
-prune module 8
+prune module 20
 echo "$PART/virtio_blk_wce.ko"

@@ -3,7 +3,7 @@
 #
 # Usage: called by mmdebstrap while it makes the Debian of a root disk; see scripts/rootdisk.sh
 #
-# Adds the stock kernel, from backports, and packages that are to be installed later, in the guest.
+# Adds the stock kernel, from backports, and packages that are to be installed later.
 
 set -euo pipefail
 
@@ -26,6 +26,16 @@ mapfile -t later < <(sed 's/ *#.*//; /^$/d' "$VBW_PACKAGES/rootdisk-later")
 fetch "${later[@]}"
 mkdir -p "$root/srv/packages"
 mv "$root"/var/cache/apt/archives/*.deb "$root/srv/packages/"
+
+# What rootdisk.sh takes out again: packages to build the module with, and another maker of initramfs.
+mapfile -t dkms < <(sed 's/#.*//' "$VBW_PACKAGES/rootdisk-dkms" | tr -s '[:space:]' '\n' | sed '/^$/d')
+mkdir -p "$root/srv/dkms" "$root/srv/dracut"
+fetch "${dkms[@]}" {linux-headers-"$LINUX_RELEASE",linux-source-"$(cut -d. -f1,2 <<<"$LINUX_RELEASE")"}"=$LINUX_VERSION"
+mv "$root"/var/cache/apt/archives/*.deb "$root/srv/dkms/"
+fetch dracut
+mv "$root"/var/cache/apt/archives/*.deb "$root/srv/dracut/"
+APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get clean
+(cd "$root/srv/dkms" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download "linux-image-$LINUX_RELEASE=$LINUX_VERSION")
 
 # It was for the making; in the guest dpkg writes as it always does.
 rm -f "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap"

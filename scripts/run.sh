@@ -1,10 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/run.sh [--root-disk] [--debug] CMD [ARG…]
+# Usage: scripts/run.sh [--kernel RELEASE] [--root-disk] [--debug] CMD [ARG…]
 #
 # Makes whatever is missing (build root, KDIR, driver, QEMU, test device, initramfs) and runs CMD in the build
 # root. All that CMD needs to know of what was built is in the environment that is set below.
+# With --kernel the guests' kernel, and the one that the driver is built for, is another one of Debian's, named
+# as in scripts/kdir.sh.
 # With --root-disk also the Debian that tests/host/test_root_disk.py makes a guest's disk of.
 # With --debug the guests' kernel is that of scripts/debug-kernel.sh, not the stock one.
 
@@ -13,6 +15,13 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 usage_if_asked "$@"
 [ $# -gt 0 ] || die "no command; see scripts/run.sh --help"
+if [ "$1" = --kernel ]; then
+	VBW_KERNEL_RELEASE=$(kernel_release "${2?which kernel?}")
+	export VBW_KERNEL_RELEASE
+	in_root || fetch_kernel "$VBW_KERNEL_RELEASE"
+	shift 2
+	[ $# -gt 0 ] || die "no command; see scripts/run.sh --help"
+fi
 if [ "$1" = --root-disk ]; then
 	# It comes from outside, where the network is.
 	in_root || VBW_ROOT_DISK=$("$VBW_SRC/scripts/rootdisk.sh")
@@ -47,9 +56,9 @@ if [ -n "$VBW_DEBUG" ]; then
 	VBW_MODULES=$kdir/guest
 	VBW_RELEASE=$(cat "$VBW_MODULES/release")
 else
-	VBW_RELEASE=$LINUX_RELEASE
-	kdir=$("$scripts/kdir.sh" "$VBW_RELEASE")
-	VBW_MODULES=/usr/lib/modules/$VBW_RELEASE
+	VBW_RELEASE=${VBW_KERNEL_RELEASE:-$LINUX_RELEASE}
+	kdir=$("$scripts/kdir.sh" ${VBW_KERNEL_RELEASE:+--keep} "$VBW_RELEASE")
+	VBW_MODULES=${VBW_KERNEL_PACKAGES-}/usr/lib/modules/$VBW_RELEASE
 fi
 VBW_KERNEL=$VBW_MODULES/vmlinuz
 [ -e "$VBW_KERNEL" ] || VBW_KERNEL=/boot/vmlinuz-$VBW_RELEASE
@@ -59,6 +68,12 @@ VBW_MODULE=$("$scripts/module.sh" "$kdir")
 VBW_QEMU=$("$scripts/qemu.sh")
 VBW_TESTDEV=$("$scripts/testdev.sh")
 VBW_INITRAMFS=$("$scripts/initramfs.sh" "$VBW_MODULES")
+# As long as CMD runs, no other run may remove what is beyond the number of parts that are kept.
+for path in "$VBW_MODULE" "$VBW_QEMU" "$VBW_TESTDEV" "$VBW_INITRAMFS"; do
+	path=${path#"$VBW_CACHE"/}
+	kind=${path%%/*} path=${path#*/}
+	lock shared "$kind-${path%%/*}" "$kind"
+done
 mkdir -p "$VBW_CACHE/out"
 VBW_OUT=${VBW_OUT:-$(mktemp -d "$VBW_CACHE/out/$(date +%Y%m%d-%H%M%S)-XXX")}
 export VBW_MODULE VBW_QEMU VBW_TESTDEV VBW_INITRAMFS VBW_OUT

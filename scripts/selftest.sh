@@ -107,9 +107,29 @@ prune_keeps_what_is_used() {
 	[ -e "$VBW_CACHE/thing/new/$STAMP" ] || fail "prune removed the newest part"
 }
 
+prune_keeps_what_was_asked_for() {
+	local name
+	for name in first second other last; do
+		(part thing "$name" quick)
+		touch -d "2020-02-0$((++day))" "$VBW_CACHE/thing/$name/$STAMP"
+	done
+	keep "$VBW_CACHE/thing/first" kernel-a
+	keep "$VBW_CACHE/thing/other" kernel-b
+	prune thing 1
+	[ -e "$VBW_CACHE/thing/first/$STAMP" ] || fail "prune removed what a user had asked for"
+	[ -e "$VBW_CACHE/thing/other/$STAMP" ] || fail "prune removed what a user had asked for by another name"
+	[ ! -e "$VBW_CACHE/thing/second" ] || fail "prune kept what nobody had asked for"
+	# Made again, from something else.
+	(part thing second quick)
+	keep "$VBW_CACHE/thing/second" kernel-a
+	prune thing 1
+	[ ! -e "$VBW_CACHE/thing/first" ] || fail "prune kept what was asked for and has been made anew"
+	[ -e "$VBW_CACHE/thing/second/$STAMP" ] || fail "prune removed the new one"
+}
+
 day=0
 for test in killed_run_leaves_nothing two_runs_make_it_once failed_maker_leaves_nothing \
-	failing_step_ends_the_run prune_keeps_what_is_used; do
+	failing_step_ends_the_run prune_keeps_what_is_used prune_keeps_what_was_asked_for; do
 	rm -rf "${VBW_CACHE:?}"/*
 	# Not in a condition: the shell would ignore failing commands there.
 	"$test"

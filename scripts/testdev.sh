@@ -56,6 +56,6 @@ if [ "${1-}" = --clippy ]; then
 fi
 
 part testdev "$(key "$(digest "$crate" "$VBW_SRC/scripts/testdev.sh")" "$tools")" make_device
-prune testdev 3
+prune testdev 6
 prune testdev-work 1
 echo "$PART/vbw-testdev"

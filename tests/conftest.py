@@ -46,10 +46,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """On the debug kernel, leave out what says of itself that it is not for that."""
+    """On the debug kernel, or on another one of Debian's, leave out what says that it is not for that."""
     marker = item.get_closest_marker("stock_kernel")
     if marker and vbw_env.is_debug():
         pytest.skip(f"stock kernel only: {marker.args[0]}")
+    marker = item.get_closest_marker("pinned_kernel")
+    if marker and os.environ.get("VBW_KERNEL_RELEASE"):
+        pytest.skip(f"pinned kernel only: {marker.args[0]}")
 
 
 @pytest.fixture(scope="session")

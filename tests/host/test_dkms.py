@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""dkms builds and installs the module from dkms.conf, as README.md says, in folders of its own."""
+"""dkms builds and installs the module from dkms.conf, as README.md says, and leaves kernels alone."""
 
 import os
 import re
@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.stock_kernel("dkms builds for a distribution's kernel")
+pytestmark = [pytest.mark.stock_kernel("dkms builds for a distribution's kernel"),
+              pytest.mark.pinned_kernel("the build root has the headers of one")]
 
 HEADERS = "/usr/src/linux-headers-"
+# dkms's exit status for a module that is not for the kernel.
+SKIPPED = 77
 
 
 class Dkms:
@@ -80,15 +83,15 @@ def test_builds_and_installs(env, dkms, commands):
 
 
 def test_names_what_lacks(dkms, commands):
-    """A kernel whose linux-source is not there; dkms names its log, which tells."""
+    """A kernel whose linux-source is not there is skipped, and what to install is said."""
     release = "7.99.1+deb13-amd64"
     dkms.kernel(release, Path(HEADERS + dkms.env.release))
     assert dkms(commands[0]).returncode == 0
     result = dkms(commands[1], release)
-    assert result.returncode == 10
-    log = re.search(r"Consult (\S+) for more", result.stdout + result.stderr)
-    assert f"is missing; install linux-headers-{release} and linux-source-7.99" \
-        in Path(log.group(1)).read_text()
+    assert result.returncode == SKIPPED
+    output = result.stdout + result.stderr
+    assert f"is missing; install linux-headers-{release} and linux-source-7.99" in output
+    assert f"when that is mended: dkms autoinstall -k {release}" in output
 
 
 def test_leaves_other_kernels_alone(dkms, commands):
@@ -97,5 +100,74 @@ def test_leaves_other_kernels_alone(dkms, commands):
     dkms.kernel(release, Path(HEADERS + dkms.env.release))
     assert dkms(commands[0]).returncode == 0
     result = dkms(commands[1], release)
-    assert result.returncode == 77
-    assert "BUILD_EXCLUSIVE" in result.stdout + result.stderr
+    assert result.returncode == SKIPPED
+    assert f"kernel {release} is too old" in result.stdout + result.stderr
+
+
+def test_says_nothing_when_nothing_is_built(dkms, commands):
+    """dkms reads its file for other commands, too: they build nothing, and do not complain."""
+    release = "7.99.1+deb13-amd64"
+    dkms.kernel(release, Path(HEADERS + dkms.env.release))
+    assert dkms(commands[0]).returncode == 0
+    for command in ("status", "uninstall virtio_blk_wce/0.1", "remove virtio_blk_wce/0.1"):
+        result = dkms(command, release)
+        assert "left out" not in result.stdout + result.stderr, result
+
+
+GOES_ON = "the kernel's package goes on"
+# What happens in a system when a kernel is installed: the kernel's package runs these hooks.
+HOOK = """
+mkdir -p /usr/src/virtio_blk_wce-0.1
+cp -a $VBW_SRC/[!.]* /usr/src/virtio_blk_wce-0.1/
+ln -s /usr/src/linux-headers-$RELEASE /usr/lib/modules/$RELEASE/build
+dkms add virtio_blk_wce/0.1
+{prepare}
+run-parts --report --exit-on-error --arg=$RELEASE /etc/kernel/postinst.d
+find /usr/lib/modules/$RELEASE -name 'virtio_blk_wce.ko*'
+echo "%s"
+""" % GOES_ON
+
+
+@pytest.fixture
+def kernel_is_installed(env, dkms):
+    """Have the hooks run in a system of their own: the build root, with what is written to it kept apart."""
+
+    def run(prepare=""):
+        layers = []
+        for name in ("/usr", "/etc", "/var/lib"):
+            layers += ["--overlay-src", name, "--tmp-overlay", name]
+        result = subprocess.run(
+            ["bwrap", "--unshare-user", "--uid", "0", "--gid", "0", "--dev-bind", "/", "/", *layers,
+             "sh", "-ec", HOOK.format(prepare=prepare)],
+            env={**os.environ, "RELEASE": env.release, "VBW_CACHE": str(dkms.folder / "cache")},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=300, check=False)
+        (dkms.folder / "hooks").write_text(result.stdout)
+        return result
+
+    return run
+
+
+def test_kernel_with_everything_gets_it(env, kernel_is_installed):
+    result = kernel_is_installed()
+    assert result.returncode == 0, result.stdout
+    assert result.stdout.splitlines()[-2:] == [
+        f"/usr/lib/modules/{env.release}/updates/dkms/virtio_blk_wce.ko.xz", GOES_ON]
+
+
+@pytest.mark.parametrize("prepare, reason", [
+    ("rm /usr/src/linux-source-*.tar.xz; rm -r $VBW_CACHE/kdir",
+     r"/usr/src/linux-source-7\.\d+\.tar\.xz is missing; install linux-headers-\S+ and linux-source-7\.\d+"),
+    ("rm /usr/bin/bindgen", "bindgen is missing here; install the package bindgen"),
+    # The tools are there, and the driver does not compile: a kernel that is later than the driver.
+    ("echo 'not Rust' >> /usr/src/virtio_blk_wce-0.1/drivers/block/virtio_blk_wce/driver.rs",
+     "failed: driver: compiling"),
+], ids=["no linux-source", "no bindgen", "does not compile"])
+def test_kernel_installs_without_it(env, kernel_is_installed, prepare, reason):
+    """The module is left out, with the reason, and the kernel's package is none the worse for it."""
+    result = kernel_is_installed(prepare)
+    assert result.returncode == 0, result.stdout
+    assert re.search(reason, result.stdout), result.stdout
+    assert "virtio_blk_wce is left out for kernel" in result.stdout
+    assert result.stdout.splitlines()[-1] == GOES_ON
+    assert f"/usr/lib/modules/{env.release}/updates" not in result.stdout

@@ -115,6 +115,16 @@ def test_a_flush_that_fails(machine, quirk):
     assert executed(device, vm, DSYNC) == (1, 1)
 
 
+def test_a_write_that_fails(machine):
+    """A write that the device did not do is not flushed, and fails."""
+    vm, device = machine("write back")
+    device.misbehave("status-unknown:1")
+    before = device.requests(FLUSH)
+    assert vm.guest(DSYNC) == "EIO"
+    assert device.count("status-unknown") == 1
+    assert device.requests(FLUSH) == before
+
+
 def test_given_up_between_write_and_flush(machine):
     """The device breaks its ring while a write waits for its flush, and others for the next one."""
     vm, device = machine("write back")
@@ -200,9 +210,22 @@ def test_a_rule_that_sets_the_mode_rests(boot, disk):
 def poller(vm, text, seconds):
     """Who waits for a status, and has begun to."""
     job = vm.guest.start(f"exec vbwtool wait {SYS}/cache_type_status '{text}' {seconds}")
-    vm.guest(f"n=0; until grep -q poll /proc/[0-9]*/wchan; do n=$((n + 1)); [ $n -lt 500 ] || exit 1; "
+    vm.guest("n=0; until grep -q poll /proc/[0-9]*/wchan; do n=$((n + 1)); [ $n -lt 500 ] || exit 1; "
              "usleep 10000; done")
     return job
+
+
+def test_a_request_for_another_mode_is_told(machine):
+    """Who polls the status is woken when such a request begins to wait, not only when it is over."""
+    vm, device = machine("write back")
+    waiting = poller(vm, "pending write through", 20)
+    device.misbehave("no-answer")
+    switch = vm.guest.start(f"vbwtool set {SYS}/cache_type 'write through'")
+    assert waiting.wait().text == "OK"
+    assert switch.running()
+    device.behave()
+    assert device.release() == 1
+    assert switch.wait().text == "OK"
 
 
 def test_a_rule_rests_although_the_switch_fails(boot, image):

@@ -61,3 +61,47 @@ def test_kernel_without_ours_takes_the_other(env, tree):
 
 def test_readme_says_the_same(env):
     assert SOFTDEP in (env.src / "README.md").read_text()
+
+
+class TestPackage:
+    """What the package tells modprobe; test_package.py has it in a system."""
+
+    CONF = "debian/virtio_blk_wce.conf"
+
+    def test_ours_first(self, env, tree):
+        """For who loads it, and for makers of an initramfs, who do not run the command."""
+        (tree / "modprobe.d").mkdir()
+        (tree / "modprobe.d/virtio_blk_wce.conf").write_text((env.src / self.CONF).read_text())
+
+        def shown(*words):
+            output = subprocess.run(
+                ["modprobe", "-d", str(tree), "-C", str(tree / "modprobe.d"), "-S", env.release, "--show-depends", *words],
+                check=True, capture_output=True, text=True).stdout
+            return [line.rsplit("/", 1)[-1] for line in re.findall(r"^(insmod .*/virtio_blk\w*|install)", output, re.M)]
+
+        assert shown("virtio_blk") == ["install", "virtio_blk"]
+        assert shown("--ignore-install", "virtio_blk_wce") == ["virtio_blk_wce"]
+
+    @pytest.mark.parametrize("settings, handed_on", [
+        ("", ""),
+        ("options virtio_blk poll_queues=2\n", "poll_queues=2"),
+        ("options virtio-blk queue_depth=8\noptions other a=1\noptions virtio_blk poll_queues=2 num_request_queues=3\n",
+         "queue_depth=8 poll_queues=2 num_request_queues=3"),
+        ("options virtio_blk_wce poll_queues=3\noptions virtio_blk poll_queues=2\n", "poll_queues=2 poll_queues=3"),
+    ])
+    def test_options_are_handed_on(self, env, folder, settings, handed_on):
+        """The command that the file has modprobe run, with a modprobe that tells what it is called with."""
+        (folder / "modprobe.d").mkdir()
+        (folder / "modprobe.d/local.conf").write_text(settings)
+        # kmod goes by the name that it is called by.
+        (folder / "real").mkdir()
+        (folder / "real/modprobe").symlink_to("/usr/bin/kmod")
+        (folder / "modprobe").write_text(
+            f'#!/bin/sh\n[ "$1" != --showconfig ] || exec {folder}/real/modprobe -C {folder}/modprobe.d "$@"\necho "$@"\n')
+        (folder / "modprobe").chmod(0o755)
+        command = re.search(r"^install virtio_blk_wce (.*)$", (env.src / self.CONF).read_text(), re.M).group(1)
+        said = subprocess.run(
+            ["bwrap", "--unshare-user", "--dev-bind", "/", "/", "--overlay-src", "/usr", "--tmp-overlay", "/usr", "sh", "-ec",
+             f'rm /usr/sbin/modprobe; cp {folder}/modprobe /usr/sbin/modprobe; exec sh -c "$1"', "sh", command],
+            env={**os.environ, "CMDLINE_OPTS": "queue_depth=4"}, check=True, capture_output=True, text=True).stdout
+        assert said.split() == ["--quiet", "--ignore-install", "virtio_blk_wce", *handed_on.split(), "queue_depth=4"]

@@ -46,6 +46,16 @@ def test_behind_an_iommu(boot, disk):
     load_and_switch(vm)
 
 
+@pytest.mark.parametrize("set_wce", [True, False])
+def test_in_order(boot, disk, set_wce):
+    """Reads would wait behind a switch: where there is one, buffers may be used in any order."""
+    vm = boot(Config(disks=[disk(**{"in_order": True, "set-wce": set_wce})]))
+    features = vm.guest("cat /sys/block/vda/device/features")
+    assert features[23] == str(int(set_wce))
+    assert features[35] == str(int(not set_wce))
+    load_and_switch(vm)
+
+
 @pytest.mark.parametrize("props, kernel_args, bits", WAYS.values(), ids=WAYS.keys())
 def test_load_and_switches(boot, disk, props, kernel_args, bits):
     vm = boot(Config(disks=[disk(**props, **{"num-queues": 2})], kernel_args=kernel_args))

@@ -195,7 +195,9 @@ impl World {
             }),
             // As `flush.rs` decides, after the buffer was taken from the ring.
             Write::Completed(stable) if self.machine.needs_flushes() => {
-                push("FUA write: flush sent", &|w| w.fua = Write::Flushing(stable));
+                push("FUA write: flush sent", &|w| {
+                    w.fua = Write::Flushing(stable)
+                });
             }
             Write::Completed(stable) => {
                 push("FUA write: ends", &|w| w.fua = Write::Ended(stable));
@@ -456,6 +458,9 @@ impl World {
             assert_ne!(write, Write::Ended(false), "acknowledged and lost");
         }
         self.check_end_of_work();
+        if self.device.asked().is_some() {
+            assert!(self.machine.is_asked(), "an answer will not be waited for");
+        }
 
         // At the end nobody waits, and what is freed is not used.
         if self.closed {
@@ -487,10 +492,17 @@ impl World {
         }
         // After a failure the host's wish may stand: consent was given in vain.
         if !self.excused {
-            assert_eq!(self.machine.mode(), self.device.mode(), "wrong mode at rest");
+            assert_eq!(
+                self.machine.mode(),
+                self.device.mode(),
+                "wrong mode at rest"
+            );
             assert!(!self.device.waits_for_consent(), "the host waits for ever");
             let through = self.way == Way::Request && self.device.mode() == Mode::WriteThrough;
-            assert!(!(through && self.machine.needs_flushes()), "needless flushes");
+            assert!(
+                !(through && self.machine.needs_flushes()),
+                "needless flushes"
+            );
         }
     }
 

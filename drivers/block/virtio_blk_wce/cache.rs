@@ -365,9 +365,9 @@ impl Cache {
         let (asked, before) = {
             let machine = &self.state.lock().machine;
 
-            (machine.asked(), machine.mode())
+            (machine.is_asked(), machine.mode())
         };
-        if asked.is_none() {
+        if !asked {
             return;
         }
         if let (Err(_), Some(control)) = (outcome, control::of(self.way)) {

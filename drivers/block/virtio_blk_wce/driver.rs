@@ -123,6 +123,11 @@ impl virtio::Driver for VirtioBlkDriver {
         if !features.has(feature::FLUSH) {
             features.clear(feature::SET_WCE);
         }
+        // A device that uses buffers in order would keep all I/O that follows a switch until that
+        // is done, for which only its writer waits.
+        if features.has(feature::SET_WCE) {
+            features.clear(feature::IN_ORDER);
+        }
     }
 
     fn probe<'bound>(

@@ -145,12 +145,9 @@ impl Machine {
         self.before.is_some_and(|before| before != self.mode)
     }
 
-    /// The mode that the device has been asked for, as long as its answer is awaited.
-    pub(crate) fn asked(&self) -> Option<Mode> {
-        match self.phase {
-            Phase::Asked(mode, _) => Some(mode),
-            _ => None,
-        }
+    /// Whether the device has been asked for a mode, and its answer is awaited.
+    pub(crate) fn is_asked(&self) -> bool {
+        matches!(self.phase, Phase::Asked(..))
     }
 
     /// Whether the device is asked for a user, whose wish overrules all others.
@@ -198,8 +195,6 @@ impl Machine {
     /// The configuration space has changed, and the device shows this mode.
     pub(crate) fn shows(&mut self, mode: Mode) {
         match mode {
-            // Whichever of the two the device took up first, its answer tells what is in force.
-            Mode::WriteThrough if self.asked() == Some(Mode::WriteBack) => (),
             Mode::WriteThrough => {
                 // Not by a reset, from which a device may come back like that without having
                 // flushed.

@@ -94,7 +94,10 @@ impl Backend {
     /// Whether requests of this type are held back.
     fn is_kept(&mut self, chain: &Chain) -> io::Result<bool> {
         let mut header = [0; Header::SIZE];
-        let mut reader = chain.clone().reader(chain.memory()).map_err(io::Error::other)?;
+        let mut reader = chain
+            .clone()
+            .reader(chain.memory())
+            .map_err(io::Error::other)?;
         reader.read_exact(&mut header)?;
 
         Ok(match Header::parse(&header).kind {

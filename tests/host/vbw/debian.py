@@ -33,12 +33,13 @@ _FILES = {
 }
 
 
-def _run(*command: str | Path, **more: str) -> None:
+def _run(*command: str | Path, **more: str) -> str:
     result = subprocess.run([str(word) for word in command], env={**os.environ, **more},
-                            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            text=True, check=False)
     if result.returncode:
-        raise AssertionError(f"{' '.join(map(str, command))}\nended with status {result.returncode}\n"
-                             f"{result.stdout}{result.stderr}")
+        raise AssertionError(f"{' '.join(map(str, command))}\nended with status {result.returncode}\n{result.stdout}")
+    return result.stdout
 
 
 def _may_give_away(folder: Path) -> bool:
@@ -77,20 +78,27 @@ class Tree:
         """What "make modules_install" does."""
         _run(self.env.src / "scripts/modules-install.sh", INSTALL_MOD_PATH=str(self.path))
 
-    def run(self, commands: str) -> None:
-        """Run commands as its root."""
-        _run("bwrap", "--unshare-user", "--uid", "0", "--gid", "0", "--unshare-net",
-             "--bind", self.path, "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp",
-             "--clearenv", "--setenv", "PATH", "/usr/sbin:/usr/bin", "--chdir", "/",
-             "sh", "-ec", commands)
+    def run(self, commands: str, *folders: tuple[Path, str]) -> str:
+        """Run commands as its root, with further folders at places of their own; returns what they say."""
+        binds = [word for folder, place in folders for word in ("--ro-bind", folder, place)]
+        return _run("bwrap", "--unshare-user", "--uid", "0", "--gid", "0", "--unshare-net",
+                    "--bind", self.path, "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", *binds,
+                    "--clearenv", "--setenv", "PATH", "/usr/sbin:/usr/bin", "--chdir", "/",
+                    "--setenv", "DEBIAN_FRONTEND", "noninteractive", "sh", "-ec", commands)
 
     def initramfs(self) -> Path:
         """The archive with which its kernel starts."""
         return self.path / "boot" / f"initrd.img-{self.env.release}"
 
-    def make_disk(self, image: Path) -> None:
+    def make_disk(self, image: Path, size: str = SIZE) -> None:
         """Make an image with a file system of it."""
-        _run("mkfs.ext4", "-q", "-L", LABEL, "-d", self.path, image, SIZE)
+        _run("mkfs.ext4", "-q", "-L", LABEL, "-d", self.path, image, size)
+
+
+def take_out(image: Path, name: str, target: Path) -> None:
+    """Copy a file out of its file system."""
+    _run("debugfs", "-R", f"dump /{name} {target}", image)
+    assert target.stat().st_size, f"{image} has no {name}"
 
 
 def check_disk(image: Path) -> None:

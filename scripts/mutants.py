@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Mutants of the driver: each is built, and has to be noticed by a test."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+SRC = Path(os.environ["VBW_SRC"])
+OUT = Path(os.environ["VBW_OUT"]) / "mutants"
+TREE = Path(os.environ["VBW_CACHE"]) / "mutants"
+# What a module is built from, and the scripts that build it.
+PARTS = ("Kbuild", "Makefile", "drivers", "include", "rust", "scripts", "tests/switch")
+SEARCH = "search"
+
+
+@dataclass
+class Mutant:
+    """One change of the source, and who is to notice it."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+    # Not wrong but unlucky: the tests have to pass.
+    passes: bool = False
+
+    def apply(self) -> None:
+        """Change the file in the copy; the old text has to be there just once."""
+        path = TREE / self.file
+        text = path.read_text()
+        found = text.count(self.old)
+        if found != 1:
+            raise ValueError(f"{self.name}: its text is in {self.file} {found} times")
+        path.write_text(text.replace(self.old, self.new))
+
+    def run(self) -> str:
+        """Build and test; returns what came of it."""
+        log = OUT / f"{self.name}.log"
+        shutil.rmtree(TREE, ignore_errors=True)
+        for part in PARTS:
+            source, target = SRC / part, TREE / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy2(source, target)
+        self.apply()
+        if self.tests == SEARCH:
+            return searched(log)
+
+        environ = {**os.environ, "VBW_SRC": str(TREE)}
+        built = subprocess.run([TREE / "scripts/module.sh"], env=environ, text=True, capture_output=True)
+        log.write_text(built.stdout + built.stderr)
+        if built.returncode:
+            return "does not build"
+        return tested(log, built.stdout.split()[-1], self.tests)
+
+
+def searched(log: Path) -> str:
+    """What the search of all interleavings says."""
+    program = TREE / "explore"
+    built = subprocess.run(["rustc", "--edition", "2021", "-O", "--test", "-o", program,
+                            TREE / "tests/switch/explore.rs"], text=True, capture_output=True)
+    if built.returncode:
+        log.write_text(built.stderr)
+        return "does not build"
+    with log.open("w") as file:
+        found = subprocess.run([program, "--nocapture"], stdout=file, stderr=file)
+    return "noticed" if found.returncode else "NOT NOTICED"
+
+
+def tested(log: Path, module: str, tests: str) -> str:
+    """What the tests say."""
+    environ = {**os.environ, "VBW_MODULE": module, "VBW_OUT": str(log.with_suffix(""))}
+    log.with_suffix("").mkdir(exist_ok=True)
+    with log.open("a") as file:
+        status = subprocess.run(
+            [sys.executable, "-m", "pytest", "-c", "tests/pytest.ini", "-n", "0", "-x", "-q", *shlex.split(tests)],
+            cwd=SRC, env=environ, stdout=file, stderr=file).returncode
+    return {0: "NOT NOTICED", 1: "noticed"}.get(status, f"pytest ended with {status}")
+
+
+def main(wanted: list[str]) -> int:
+    """Try the mutants, all or those that are wanted."""
+    mutants = [Mutant(**entry) for path in sorted((SRC / "tests/mutants").glob("*.toml"))
+               for entry in tomllib.loads(path.read_text())["mutant"]]
+    unknown = set(wanted) - {mutant.name for mutant in mutants}
+    if unknown:
+        print(f"no mutants of these names: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    OUT.mkdir(parents=True, exist_ok=True)
+    noticed = tried = 0
+    for mutant in mutants:
+        if wanted and mutant.name not in wanted:
+            continue
+        begin = time.monotonic()
+        result = mutant.run()
+        tried += 1
+        noticed += result == ("NOT NOTICED" if mutant.passes else "noticed")
+        if mutant.passes and result == "NOT NOTICED":
+            result = "passes"
+        print(f"{mutant.name:40} {result:16} {time.monotonic() - begin:4.0f} s  {mutant.tests}", flush=True)
+    shutil.rmtree(TREE, ignore_errors=True)
+    print(f"logs: {OUT}\n{noticed} passed, {tried - noticed} failed")
+    return int(noticed != tried or not tried)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

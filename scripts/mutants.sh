@@ -1,0 +1,17 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Usage: scripts/mutants.sh [NAME…]
+#
+# Breaks the driver on purpose, in one place after the other, and runs the tests that are to notice. What
+# is broken, and by which tests it is found, is in tests/mutants/*.toml; with names only those are tried.
+# The last line counts: a mutant that no test notices has failed. Some are not wrong but unlucky, in ways
+# that a test can't bring about: of these it is expected that the tests pass.
+
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+usage_if_asked "$@"
+
+[ -n "${VBW_INITRAMFS-}" ] || exec "$VBW_SRC/scripts/run.sh" "$VBW_SRC/scripts/mutants.sh" "$@"
+exec python3 "$VBW_SRC/scripts/mutants.py" "$@"

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Documentation/operators.rst: every command in it does what the page shows."""
+
+import json
+import re
+
+import pytest
+
+from vbw.machine import Config, Disk, file_node, flush_fails_node, raw_node
+
+PAGE = "Documentation/operators.rst"
+
+
+def steps(text):
+    """(prompt, command, the lines that are shown below it) of all blocks, in their order."""
+    found = []
+    for line in text.splitlines():
+        prompt = re.match(r"    (guest#|qmp>) (.*)", line)
+        if prompt:
+            found.append((prompt.group(1), prompt.group(2), []))
+        elif line.startswith("    ") and found and found[-1] is not None:
+            found[-1][2].append(line[4:])
+        elif found:
+            # The end of a block: what is indented later belongs to no command.
+            found.append(None)
+    return [step for step in found if step]
+
+
+def test_steps_are_found():
+    text = "x::\n\n    guest# a\n    one\n    two\n    qmp> {}\n\nand::\n\n    virsh b\n"
+    assert steps(text) == [("guest#", "a", ["one", "two"]), ("qmp>", "{}", [])]
+
+
+@pytest.fixture
+def vm(boot, image, folder):
+    """A machine as the page says."""
+    other = folder / "other.img"
+    with other.open("wb") as file:
+        file.truncate(64 << 20)
+    disks = [Disk(raw_node(file_node(image)), name="disk0", props={"set-wce": True}),
+             Disk(flush_fails_node(other, once=False), name="disk1", props={"set-wce": True})]
+    machine = boot(Config(disks=disks))
+    # There has to be something to flush.
+    machine.guest("dd if=/dev/zero of=/dev/vdb bs=4k count=1 oflag=direct 2>/dev/null")
+    yield machine
+    other.unlink()
+
+
+def in_guest(vm, command):
+    """What a person would see: the messages of the shell, without what busybox calls itself."""
+    output = vm.guest.run(command, check=False).text
+    return [re.sub(r"^(?:/run/job|sh): (?:line \d+: )?", "sh: ", line) for line in output.splitlines()]
+
+
+def of_monitor(vm, command):
+    """An answer of the monitor, as far as the page shows it."""
+    words = json.loads(command)
+    answer = vm.qmp(words["execute"], **words.get("arguments", {}))
+    if words["execute"] != "query-block":
+        return []
+    modes = ((entry["qdev"].split("/")[-2 if "backend" in entry["qdev"] else -1], entry["inserted"]["cache"]["writeback"])
+             for entry in answer if "inserted" in entry)
+    return [f'device {name}: "writeback": {json.dumps(mode)}' for name, mode in sorted(modes)]
+
+
+def matches(shown, line):
+    """Whether a line is what is shown, with a number for each …"""
+    return re.fullmatch(r"\d+".join(map(re.escape, shown.split("…"))), line)
+
+
+def test_page(env, vm):
+    found = steps((env.src / PAGE).read_text())
+    assert len(found) > 12
+    previous = None
+    for prompt, command, shown in found:
+        if prompt == "qmp>":
+            said = of_monitor(vm, command)
+        else:
+            # A guest takes a moment to follow the host.
+            if previous == "qmp>" and command.startswith("cat ") and shown:
+                vm.guest(f"n=0; until [ \"$({command})\" = '{shown[0]}' ]; do n=$((n + 1)); "
+                         "[ $n -lt 500 ] || exit 1; usleep 20000; done")
+            said = in_guest(vm, command)
+        assert len(said) == len(shown) and all(map(matches, shown, said)), f"{PAGE}: {prompt} {command}: {said}"
+        previous = prompt
+
+
+def test_paths_are_there(env):
+    """Whatever the page names of this repository."""
+    for name in re.findall(r"``((?:Documentation|tests)/[\w./-]+)``", (env.src / PAGE).read_text()):
+        assert (env.src / name).exists(), name

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Trials on the raw disk, on a file with a page cache that can be lost."""
+
+import time
+
+from vbw.vm import OURS, STOCK
+
+from .bench import Bench
+from .raw import CACHE_TYPE, RULES, everybody, set_mode, writer
+from .trials import trial
+
+WAYS = {"threads": {"aio": "threads"}, "io_uring": {"aio": "io_uring"},
+        "threads-direct": {"aio": "threads", "direct": True},
+        "io_uring-direct": {"aio": "io_uring", "direct": True}, "native": {"aio": "native"}}
+
+
+@trial("no-flush", control=True, quick=True)
+def no_flush(bench: Bench) -> None:
+    """Our pair with cache.no-flush=on."""
+    node = bench.mount()
+    node["cache"]["no-flush"] = True
+    vm = bench.boot(node, format_node=lambda child: {"driver": "raw", "file": child, "cache": {"no-flush": True}})
+    bench.load(vm, *everybody()[:len(RULES)])
+
+
+def _switches(name: str, way: dict, quick: bool) -> None:
+    @trial(f"file-{name}", quick=quick)
+    def switches(bench: Bench) -> None:
+        """Every rule at once on a file, the guest switches as fast as it can."""
+        vm = bench.boot(bench.mount(**way))
+        bench.load(vm, CACHE_TYPE, "toggle=2000", *everybody())
+        bench.at_least("switches", bench.notes["switches"], 20)
+        bench.note("O_DSYNC opens", bench.files.images["disk"].synchronous_opens)
+
+
+for _name, _way in WAYS.items():
+    _switches(_name, _way, _name in ("threads", "native"))
+
+
+@trial("L7", red="stock QEMU skips the flush of a write through that follows another flush")
+def l7(bench: Bench) -> None:
+    """Our driver on stock QEMU, a file, threads, one writer by fsync; the guest switches."""
+    vm = bench.boot(bench.mount(), OURS, stock=True)
+    bench.load(vm, CACHE_TYPE, "toggle=30000", writer("fsync"))
+    bench.at_least("switches", bench.notes["switches"], 20)
+
+
+def _defect(name: str, way: dict, quick: bool, red: str = "") -> None:
+    @trial(f"L1-{name}", quick=quick, red=red)
+    def defect(bench: Bench) -> None:
+        """A part of the file cannot be made durable: every failed write has to fail, in write through."""
+        node = bench.mount(**way)
+        vm = bench.boot(node)
+        set_mode(vm, "write through")
+        vm.config.tolerated = r"I/O error, dev vda"
+        job = bench.start_load(vm, writer("aio", 0, depth=4), writer("aio", 1, blocks=8192, depth=4))
+        time.sleep(bench.seconds / 3)
+        bench.storage.defect = (32 << 20, (64 << 20) - 1)
+        bench.end_load(job, may_fail=True)
+        bench.at_least("failed writes", bench.notes["failed"], 20)
+
+
+for _name, _way in WAYS.items():
+    _defect(_name, _way, False, "one write takes the error of another" if "direct" not in _name and
+            _name != "native" else "")
+
+
+@trial("L8", red="a device whose image cannot be opened again stays in write back, and the driver is not told")
+def l8(bench: Bench) -> None:
+    """The C driver, set-wce=off, an image that QEMU may not open any more; plain writes in write through."""
+    bench.need_other_users()
+    node = bench.mount()
+    bench.files.images["disk"].mode = 0o400
+    vm = bench.boot(node, STOCK, props={"set-wce": False},
+                    extra=["-run-with", "user=65534:65534"])
+    set_mode(vm, "write through")
+    bench.load(vm, "steady=through", writer("plain"))

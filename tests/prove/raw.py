@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Trials on the raw disk, served by NBD."""
+
+from vbw.vm import STOCK, VM
+
+from . import cuts, guestfiles, movers
+from .bench import MIB, BadSetUp, Bench
+from .nbd import Delays
+from .trials import trial
+
+DISK = "/dev/vda"
+SYSFS = "/sys/block/vda"
+CACHE_TYPE = f"cache_type={SYSFS}/cache_type"
+
+# One writer by each rule. Every one has its own part of the disk.
+RULES = ("fsync", "fdatasync", "dsync", "rwf", "aio", "aio-rwf", "aio-fsync", "uring", "uring-rwf",
+         "uring-fsync")
+IN_FLIGHT = ("aio", "aio-rwf", "aio-fsync", "uring", "uring-rwf", "uring-fsync")
+
+
+def writer(how: str, index: int = 0, blocks: int = 256, **more: object) -> str:
+    """A writer of the raw disk, with part number index of so many blocks."""
+    words = [f"writer={how}", f"path={DISK}", f"first={index * blocks}", f"at={index * blocks}",
+             f"blocks={blocks}"]
+    return ",".join(words + [f"{key}={value}" for key, value in more.items()])
+
+
+def set_mode(vm: VM, mode: str) -> None:
+    """Switch, and see that it was done."""
+    answer = vm.guest(f"vbwtool set {SYSFS}/cache_type '{mode}'")
+    if answer != "OK":
+        raise AssertionError(f"cache_type: {mode}: {answer}")
+
+
+def everybody(depth: int = 4) -> list[str]:
+    """A writer by each rule, those with several in flight, and those by the mode alone."""
+    words = [writer(how, index, depth=depth if how in IN_FLIGHT else 1) for index, how in enumerate(RULES)]
+    return words + [writer(how, len(RULES) + index) for index, how in enumerate(("plain", "zero", "zero-fsync",
+                                                                                 "switch"))]
+
+
+@trial("stock-pair", control=True, quick=True)
+def stock_pair(bench: Bench) -> None:
+    """The C driver and a QEMU without the series, switched by the guest under load."""
+    vm = bench.boot(bench.serve(), STOCK, stock=True)
+    bench.load(vm, CACHE_TYPE, "toggle=3000", writer("fsync", 0), writer("dsync", 1))
+    bench.at_least("switches", bench.notes["switches"], 20)
+
+
+@trial("switches", quick=True)
+def switches(bench: Bench) -> None:
+    """Every rule at once, small writes, the guest switches as fast as it can; cuts."""
+    vm = bench.boot(bench.serve())
+    bench.load(vm, CACHE_TYPE, "toggle=2000", *everybody(), meanwhile=cuts.of_raw_disk(bench))
+    bench.at_least("switches", bench.notes["switches"], 20)
+    bench.at_least("cuts", bench.notes["cuts"], 5)
+
+
+def _one_after_the_other(bench: Bench, pause_us: int, **more: object) -> None:
+    vm = bench.boot(bench.serve())
+    ways = [*RULES, "plain", "switch", "zero", "zero-fsync"]
+    bench.random.shuffle(ways)
+    for how in ways:
+        depth = 4 if how in IN_FLIGHT else 1
+        bench.load(vm, CACHE_TYPE, f"toggle={pause_us}", writer(how, depth=depth, **more),
+                   seconds=max(1, bench.seconds / 4))
+    bench.at_least("switches", bench.notes["switches"], 20)
+
+
+@trial("alone", quick=True)
+def alone(bench: Bench) -> None:
+    """One writer at a time, so that no other's flush hides a loss, by each rule; the guest switches."""
+    _one_after_the_other(bench, 20000)
+
+
+@trial("alone-large")
+def alone_large(bench: Bench) -> None:
+    """The same with writes of 1 MiB."""
+    _one_after_the_other(bench, 60000, size=MIB, blocks=2048)
+
+
+@trial("alone-buffered")
+def alone_buffered(bench: Bench) -> None:
+    """The same through the guest's page cache."""
+    vm = bench.boot(bench.serve())
+    for how in ("fsync", "fdatasync", "dsync", "rwf", "aio", "uring-fsync"):
+        bench.load(vm, CACHE_TYPE, "toggle=20000", writer(how, buffered=1), seconds=max(1, bench.seconds / 3))
+    bench.at_least("switches", bench.notes["switches"], 20)
+
+
+@trial("write-back", quick=True)
+def write_back(bench: Bench) -> None:
+    """Every rule but the plain writes', in write back throughout."""
+    vm = bench.boot(bench.serve())
+    bench.load(vm, *everybody()[:len(RULES)], meanwhile=cuts.of_raw_disk(bench))
+    bench.at_least("flushes", bench.storage.counts["flush"], 10)
+
+
+@trial("write-through", quick=True)
+def write_through(bench: Bench) -> None:
+    """Every rule in write through throughout, plain writes too."""
+    vm = bench.boot(bench.serve())
+    set_mode(vm, "write through")
+    bench.load(vm, "steady=through", *everybody()[:-1], meanwhile=cuts.of_raw_disk(bench))
+
+
+
+
+@trial("L2", red="the tail of a split bio has lost FUA")
+def l2(bench: Bench) -> None:
+    """One writer of 1 MiB by AIO with O_DSYNC, few requests, short ones; the guest switches."""
+    # Slow writes, so that most of a bio waits for a tag when a switch comes.
+    vm = bench.boot(bench.serve(delays=Delays(write=(0.006, 0.02))))
+    vm.guest(f"echo 64 > {SYSFS}/queue/max_sectors_kb; echo 4 > {SYSFS}/queue/nr_requests")
+    bench.expect("max_sectors_kb", vm.guest(f"cat {SYSFS}/queue/max_sectors_kb"), "64")
+    bench.expect("nr_requests", vm.guest(f"cat {SYSFS}/queue/nr_requests"), "4")
+    bench.load(vm, CACHE_TYPE, "toggle=30000", writer("aio", blocks=1024, size=MIB))
+    bench.at_least("switches", bench.notes["switches"], 20)
+
+
+@trial("L3", red="what a cgroup's limit holds back has lost FUA")
+def l3(bench: Bench) -> None:
+    """Small writes by AIO with O_DSYNC below a cgroup's io.max; the guest switches."""
+    vm = bench.boot(bench.serve())
+    vm.guest("mkdir /tmp/cg && mount -t cgroup2 none /tmp/cg && echo +io > /tmp/cg/cgroup.subtree_control && "
+             f"mkdir /tmp/cg/slow && echo $(cat {SYSFS}/dev) wiops=100 > /tmp/cg/slow/io.max")
+    bench.at_least("limits in io.max", vm.guest("cat /tmp/cg/slow/io.max").count("wiops=100"), 1)
+    bench.load(vm, CACHE_TYPE, "toggle=50000", writer("aio", depth=16),
+               prefix="echo 0 > /tmp/cg/slow/cgroup.procs; exec ")
+    bench.at_least("switches", bench.notes["switches"], 10)
+    if bench.notes["sent"] > 200 * bench.seconds:
+        raise BadSetUp(f"{bench.notes['sent']} writes are more than the limit lets through")
+
+
+DM = {"binaries": ["/usr/sbin/dmsetup"], "modules": ["dm-mod"]}
+
+
+@trial("L4", red="a disk in write through has no flushes for device mapper to pass on")
+def l4(bench: Bench) -> None:
+    """dm-linear set up on a disk in write through, which then turns to write back; fsync on dm."""
+    initrd = guestfiles.build(bench.env, **DM)
+    vm = bench.boot(bench.serve(), props={"write-cache": "off"}, initrd=initrd)
+    vm.guest(guestfiles.load_modules(bench.env, DM["modules"]))
+    bench.expect("the mode", vm.guest(f"cat {SYSFS}/cache_type"), "write through")
+    vm.guest("dmsetup() { /usr/sbin/dmsetup --noudevsync \"$@\"; }; dmsetup create linear --table "
+             f"\"0 $(cat {SYSFS}/size) linear $(cat {SYSFS}/dev) 0\" && dmsetup mknodes")
+    set_mode(vm, "write back")
+    bench.load(vm, *(words.replace(DISK, "/dev/mapper/linear") for words in everybody(1)[:len(RULES)]))
+
+
+def _legs(bench: Bench, number: int) -> str:
+    """Shell code that makes dm-linear parts of the disk, which are the legs of what is to come."""
+    size = 8 * MIB // 512
+    return "dmsetup() { /usr/sbin/dmsetup --noudevsync \"$@\"; }; " + "; ".join(
+        f"dmsetup create leg{leg} --table \"0 {size} linear $(cat {SYSFS}/dev) {leg * size}\""
+        for leg in range(number)) + "; dmsetup mknodes"
+
+
+MD = {"binaries": ["/usr/sbin/dmsetup", "/usr/sbin/mdadm"], "modules": ["dm-mod", "raid1", "raid456"]}
+
+
+def _md(level: int, legs: int, mode: str) -> None:
+    @trial(f"raid{level}-{mode.split()[1]}", what=f"md raid{level} set up in {mode}, then the guest switches")
+    def raid(bench: Bench) -> None:
+        initrd = guestfiles.build(bench.env, **MD)
+        vm = bench.boot(bench.serve(where="anywhere"), initrd=initrd)
+        vm.guest(guestfiles.load_modules(bench.env, MD["modules"]))
+        set_mode(vm, mode)
+        names = " ".join(f"/dev/mapper/leg{leg}" for leg in range(legs))
+        vm.guest(_legs(bench, legs) + f"; /usr/sbin/mdadm --create /dev/md0 --run --assume-clean --metadata=1.2 "
+                 f"--level={level} --raid-devices={legs} --bitmap=none {names}")
+        words = [writer(how, index, blocks=64, depth=2 if how in IN_FLIGHT else 1).replace(DISK, "/dev/md0")
+                 for index, how in enumerate(RULES)]
+        bench.load(vm, CACHE_TYPE, "toggle=20000", words[0], seconds=bench.seconds / 2)
+        bench.load(vm, CACHE_TYPE, "toggle=20000", *words, seconds=bench.seconds / 2)
+        bench.at_least("switches", bench.notes["switches"], 10)
+        vm.guest("/usr/sbin/mdadm --stop /dev/md0")
+
+
+for _mode in ("write through", "write back"):
+    _md(1, 2, _mode)
+    _md(5, 3, _mode)
+
+
+@trial("L5", red="flushes stay off after a switch to the mode in force")
+def l5(bench: Bench) -> None:
+    """Flushes are turned off by hand, and the guest's next switch to write back turns them on."""
+    vm = bench.boot(bench.serve())
+    bench.load(vm, CACHE_TYPE, "toggle=20000", f"by_hand={SYSFS}/queue/write_cache", *everybody(1)[:len(RULES)])
+    bench.at_least("switches", bench.notes["switches"], 20)
+
+
+@trial("L6", red="the host turns to write back without the driver's consent")
+def l6(bench: Bench) -> None:
+    """The host switches both ways; two writers by fsync and one by O_DSYNC."""
+    vm = bench.boot(bench.serve())
+    bench.load(vm, writer("fsync"), meanwhile=movers.host_switches(bench, vm))
+    bench.at_least("host switches", bench.notes["host switches"], 20)
+
+
+@trial("queues")
+def queues(bench: Bench) -> None:
+    """Four CPUs and queues, in two iothreads, every rule, the guest switches."""
+    iothreads = [word for index in range(2) for word in ("-object", f"iothread,id=thread{index}")]
+    vm = bench.boot(bench.serve(), cpus=4, extra_first=iothreads, props={
+        "num-queues": 4, "iothread-vq-mapping": [{"iothread": "thread0"}, {"iothread": "thread1"}]})
+    bench.expect("queues", int(vm.guest(f"ls {SYSFS}/mq | wc -l")), 4)
+    bench.load(vm, CACHE_TYPE, "toggle=5000", *everybody(), meanwhile=cuts.of_raw_disk(bench))
+    bench.at_least("switches", bench.notes["switches"], 20)
+
+
+@trial("polled")
+def polled(bench: Bench) -> None:
+    """A queue that is polled, and one that is not; the guest switches."""
+    vm = bench.boot(bench.serve(), params="poll_queues=1", props={"num-queues": 2})
+    bench.expect("io_poll", vm.guest(f"cat {SYSFS}/queue/io_poll"), "1")
+    bench.load(vm, CACHE_TYPE, "toggle=20000", writer("uring-poll", depth=8))
+    bench.load(vm, CACHE_TYPE, "toggle=20000", writer("uring-poll", depth=8), writer("fsync", 1), writer("aio", 2))
+    bench.at_least("switches", bench.notes["switches"], 20)
+
+
+@trial("limits", quick=True)
+def limits(bench: Bench) -> None:
+    """Every rule, while max_sectors_kb and nr_requests change in write back."""
+    vm = bench.boot(bench.serve())
+    words = everybody()[:len(RULES)] + [writer("aio", 4, blocks=1024, size=MIB)]
+    bench.load(vm, *words, meanwhile=movers.limits(bench, vm))
+    bench.at_least("changes of limits", bench.notes["limits"], 5)
