@@ -286,6 +286,7 @@ fn add_all(
 }
 
 /// Gives a request the ranges that it is for, which are all of its data.
+#[cold]
 fn set_segments(rq: &mut IdleRequest<VirtioBlk>, op: Op) -> Result {
     let unmap = op == Op::WriteZeroes && !rq.is_no_unmap();
     let segments = rq.map_ranges(|range| Segment::new(range, unmap))?;
