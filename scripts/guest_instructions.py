@@ -24,6 +24,9 @@ OTHERS = re.compile(
     r"(__)?blk_mq_(start_request|complete_request\w*|end_request\w*|requeue_request|add_to_batch\w*)|"
     r"__blk_rq_map_sg|blk_map_iter_next|bvec_split_segs")
 
+# Functions that jump to another one on this CPU.
+GENERIC = {"memset": "memset_orig", "memcpy": "memcpy_orig"}
+
 LOCKS = re.compile(r"_*(raw_spin_(un)?lock\w*|rcu_read_(un)?lock\w*|local_bh_\w+|preempt_\w+)")
 
 # A queue to poll needs a CPU more than the other one, which is never started. A CPU with nothing to do stops
@@ -139,12 +142,18 @@ class Counts:
         locks = 0.0
         for function, number in self.calls.items():
             # What the function calls in turn, such as the allocator's slow path, is not counted.
-            each = self.functions[function] / max(1, self.entries[function])
+            each = self.each(function)
+            if function.name in GENERIC:
+                each += self.each(Function(GENERIC[function.name], False))
             if LOCKS.fullmatch(function.name):
                 locks += number * each
             else:
                 called += number * each
         return Cost(own, called, locks, sum(self.functions.values()) + self.user)
+
+    def each(self, function: Function) -> float:
+        """How many instructions a function executes in a call of it."""
+        return self.functions[function] / max(1, self.entries[function])
 
     def turns(self) -> int:
         """How often the driver looked for answers of a queue that is polled."""

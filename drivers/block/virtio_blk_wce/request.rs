@@ -178,6 +178,7 @@ fn prepare(
     let (kind, sector) = match rq.op() {
         Op::Read => (request::IN, rq.sector()),
         Op::Write => (request::OUT, rq.sector()),
+        Op::Flush => (request::FLUSH, 0),
         op => match prepare_other(&mut rq, op) {
             Ok(kind_and_sector) => kind_and_sector,
             Err(err) => return Err((rq, err)),
@@ -188,14 +189,11 @@ fn prepare(
     rq.map(header)
 }
 
-/// Makes what is neither a read nor a write ready, and returns what the device is told of it: the
+/// Makes what is not so frequent ready, and returns what the device is told of it: the
 /// type of the request, and a sector.
 #[cold]
 fn prepare_other(rq: &mut IdleRequest<VirtioBlk>, op: Op) -> Result<(u32, u64)> {
     let kind = match op {
-        Op::Read => request::IN,
-        Op::Write => request::OUT,
-        Op::Flush => request::FLUSH,
         Op::Discard => request::DISCARD,
         Op::WriteZeroes => request::WRITE_ZEROES,
         Op::SecureErase => request::SECURE_ERASE,
@@ -205,7 +203,8 @@ fn prepare_other(rq: &mut IdleRequest<VirtioBlk>, op: Op) -> Result<(u32, u64)> 
         Op::ZoneAppend => request::ZONE_APPEND,
         Op::ZoneReset => request::ZONE_RESET,
         Op::ZoneResetAll => request::ZONE_RESET_ALL,
-        Op::Other => return Err(EOPNOTSUPP),
+        // Those that were made ready already are among the rest.
+        _ => return Err(EOPNOTSUPP),
     };
 
     match op {
@@ -213,7 +212,7 @@ fn prepare_other(rq: &mut IdleRequest<VirtioBlk>, op: Op) -> Result<(u32, u64)> 
             set_segments(rq, op)?;
             Ok((kind, 0))
         }
-        Op::Flush | Op::ZoneResetAll => Ok((kind, 0)),
+        Op::ZoneResetAll => Ok((kind, 0)),
         _ => Ok((kind, rq.sector())),
     }
 }
