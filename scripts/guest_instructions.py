@@ -14,22 +14,30 @@ from vbw.env import Env
 from vbw.machine import Config, Disk
 from vbw.vm import VM
 
-# Functions that are there for drivers of virtio, and what they call is for these, too.
-SUPPORT = re.compile(r"(virtqueue|vring|vp|virtio|detach_buf|sg|__sg)_\w+|rust_helper_\w+|_R\w+")
+# Scatterlists, and what only Rust calls: what these call is for the driver, too.
+SUPPORT = re.compile(r"(sg|__sg)_\w+|rust_helper_\w+|_R\w+")
 
-# Functions of the block layer for drivers. They go on to whoever waits for the request, which is not the
-# driver's business.
-BLOCK = re.compile(
+# Functions of virtqueues and of the block layer for drivers. What they call is not the driver's business: memory
+# for descriptors, and whoever waits for the request.
+OTHERS = re.compile(
+    r"(virtqueue|vring|vp|virtio|detach_buf)_\w+|"
     r"(__)?blk_mq_(start_request|complete_request\w*|end_request\w*|requeue_request|add_to_batch\w*)|"
     r"__blk_rq_map_sg|blk_map_iter_next|bvec_split_segs")
 
+# Functions that jump to another one on this CPU.
+GENERIC = {"memset": "memset_orig", "memcpy": "memcpy_orig"}
+
 LOCKS = re.compile(r"_*(raw_spin_(un)?lock\w*|rcu_read_(un)?lock\w*|local_bh_\w+|preempt_\w+)")
 
-# Where a CPU is that has nothing to do, with idle=poll.
-IDLE = re.compile(r"cpu_idle_poll\S*")
+# A queue to poll needs a CPU more than the other one, which is never started. A CPU with nothing to do stops
+# its tick at once and sleeps, and nothing decides how.
+ARGS = "cpuidle.off=1 nokaslr maxcpus=1 tsc_early_khz=1000000 mitigations=off"
 
-# A queue to poll needs a CPU more than the other one, which is never started.
-ARGS = "idle=poll nokaslr maxcpus=1 tsc_early_khz=1000000 mitigations=off"
+
+# One disk answers at once, for all requests of a batch together. Who waits for the other one is asleep when
+# it answers, each time.
+PROMPT, LATE = "vda", "vdb"
+LATENCY_NS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -39,27 +47,27 @@ class Load:
     tool: str
     number: int = 960
     mode: str = "write back"
-    disk: str = "vda"
+    disk: str = PROMPT
 
 
 LOADS = {
-    "read, depth 1": Load("read"),
-    "write, depth 1": Load("write"),
+    "read, depth 1": Load("read", disk=LATE),
+    "write, depth 1": Load("write", disk=LATE),
     "read, depth 32": Load("read32"),
     "write, depth 32": Load("write32"),
     "read, batches of 16": Load("read16"),
     "write, batches of 16": Load("write16"),
-    "write and fsync": Load("fsync", 480),
-    "O_DSYNC, write back": Load("dsync", 480),
-    "O_DSYNC, write through": Load("dsync", 480, mode="write through"),
-    "read of 128 KiB": Load("long", 320),
-    "discard": Load("discard", 480),
+    "write and fsync": Load("fsync", 480, disk=LATE),
+    "O_DSYNC, write back": Load("dsync", 480, disk=LATE),
+    "O_DSYNC, write through": Load("dsync", 480, mode="write through", disk=LATE),
+    "read of 128 KiB": Load("long", 320, disk=LATE),
+    "discard": Load("discard", 480, disk=LATE),
     "read, polled": Load("poll"),
 }
 # To know what a turn costs that finds nothing: the answer comes after so many turns that the rest is lost.
 POLLED = "read, polled"
 SLOW_TURNS = "read, polled, slow"
-SLOW = Load("poll", 48, disk="vdb")
+SLOW = Load("poll", 48, disk=LATE)
 
 
 @dataclass(frozen=True)
@@ -134,13 +142,18 @@ class Counts:
         locks = 0.0
         for function, number in self.calls.items():
             # What the function calls in turn, such as the allocator's slow path, is not counted.
-            each = self.functions[function] / max(1, self.entries[function])
+            each = self.each(function)
+            if function.name in GENERIC:
+                each += self.each(Function(GENERIC[function.name], False))
             if LOCKS.fullmatch(function.name):
                 locks += number * each
             else:
                 called += number * each
-        idle = sum(count for function, count in self.functions.items() if IDLE.fullmatch(function.name))
-        return Cost(own, called, locks, sum(self.functions.values()) + self.user - idle)
+        return Cost(own, called, locks, sum(self.functions.values()) + self.user)
+
+    def each(self, function: Function) -> float:
+        """How many instructions a function executes in a call of it."""
+        return self.functions[function] / max(1, self.entries[function])
 
     def turns(self) -> int:
         """How often the driver looked for answers of a queue that is polled."""
@@ -155,7 +168,7 @@ def is_for_drivers(function: Function) -> bool:
 
 def is_of_drivers(function: Function) -> bool:
     """Whether nobody but the driver has a function called."""
-    return is_for_drivers(function) or bool(BLOCK.fullmatch(function.name))
+    return is_for_drivers(function) or bool(OTHERS.fullmatch(function.name))
 
 
 def sections(text: str) -> Iterator[list[str]]:
@@ -176,11 +189,11 @@ def count(env: Env, plugin: Path, driver: str, module: str,
     with tempfile.TemporaryDirectory(dir=env.out) as name:
         folder = Path(name)
         result = folder / "counts"
-        # Each CPU that is possible has a queue, and with poll_queues there is one more. The device
-        # answers within the instruction by which it is told, and there is nothing to wait for.
+        # Each CPU that is possible has a queue, and with poll_queues there is one more. A device takes
+        # requests up within the instruction by which it is told of them.
         disks = [Disk({"driver": "null-co", "size": 64 << 20, "read-zeroes": True, **more}, name=disk,
                       props={"num-queues": 2, "ioeventfd": False})
-                 for disk, more in (("disk0", {}), ("disk1", {"latency-ns": 2_000_000}))]
+                 for disk, more in (("disk0", {}), ("disk1", {"latency-ns": LATENCY_NS}))]
         config = Config(disks=disks, cpus=2, kernel_args=ARGS, start_seconds=250, deadline=1800,
                         extra=["-icount", "shift=0", "-plugin", f"{plugin},out={result}"])
         vm = VM(env, config, folder)
@@ -189,12 +202,9 @@ def count(env: Env, plugin: Path, driver: str, module: str,
             vm.guest(f"insmod {module} poll_queues=1")
             vm.guest("until [ -b /dev/vda ] && [ -b /dev/vdb ]; do usleep 20000; done")
             symbols = Symbols(vm.guest("grep -i ' [tw] ' /proc/kallsyms", 300), driver)
-            mode = ""
             for what, load in loads.items():
                 say(f"instructions, {driver}: {what}")
-                if load.mode != mode:
-                    mode = load.mode
-                    vm.guest(f"echo '{mode}' > /sys/block/vda/cache_type")
+                vm.guest(f"echo '{load.mode}' > /sys/block/{load.disk}/cache_type")
                 vm.guest(f"loadtool {load.tool} /dev/{load.disk} {load.number} 96", 300)
             vm.finish()
         finally:

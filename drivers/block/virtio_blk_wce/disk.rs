@@ -523,6 +523,7 @@ impl Handler for VirtioBlk {
     type Buffer = Buffer;
     type State = QueueState;
 
+    #[inline]
     fn used(this: ArcBorrow<'_, Self>, index: usize) {
         let Some(queue) = this.queue(index) else {
             return;

@@ -37,6 +37,7 @@ impl Operations for VirtioBlk {
         Chain::new()
     }
 
+    #[inline]
     fn queue_rq(
         blk: &Self,
         hw: HwQueue<'_>,
@@ -73,6 +74,7 @@ impl Operations for VirtioBlk {
         }
     }
 
+    #[inline]
     fn queue_rqs(
         blk: &Self,
         mut requests: RequestList<IdleRequest<Self>>,
@@ -101,6 +103,7 @@ impl Operations for VirtioBlk {
         refused
     }
 
+    #[inline]
     fn commit_rqs(blk: &Self, hw: HwQueue<'_>, section: Section<'_>) {
         let Some(queue) = blk.queue(hw.index()) else {
             return;
@@ -109,6 +112,7 @@ impl Operations for VirtioBlk {
         kick(queue.lock(), section);
     }
 
+    #[inline]
     fn poll(blk: &Self, hw: HwQueue<'_>, completions: &mut Completions<'_, Self>) -> usize {
         let Some(queue) = blk.queue(hw.index()) else {
             return 0;
@@ -143,6 +147,7 @@ impl Operations for VirtioBlk {
         found
     }
 
+    #[inline]
     fn complete(mut rq: Request<Self>) {
         let status = outcome(&mut rq);
 
@@ -165,36 +170,51 @@ impl Operations for VirtioBlk {
 }
 
 /// Makes a request ready for the device.
-#[inline]
+#[inline(always)]
 fn prepare(
     blk: &VirtioBlk,
     mut rq: IdleRequest<VirtioBlk>,
 ) -> Result<Mapped<IdleRequest<VirtioBlk>>, (IdleRequest<VirtioBlk>, Error)> {
-    let op = rq.op();
-    let (kind, sector) = match op {
+    let (kind, sector) = match rq.op() {
         Op::Read => (request::IN, rq.sector()),
         Op::Write => (request::OUT, rq.sector()),
         Op::Flush => (request::FLUSH, 0),
-        Op::Discard => (request::DISCARD, 0),
-        Op::WriteZeroes => (request::WRITE_ZEROES, 0),
-        Op::SecureErase => (request::SECURE_ERASE, 0),
-        Op::ZoneOpen => (request::ZONE_OPEN, rq.sector()),
-        Op::ZoneClose => (request::ZONE_CLOSE, rq.sector()),
-        Op::ZoneFinish => (request::ZONE_FINISH, rq.sector()),
-        Op::ZoneAppend => (request::ZONE_APPEND, rq.sector()),
-        Op::ZoneReset => (request::ZONE_RESET, rq.sector()),
-        Op::ZoneResetAll => (request::ZONE_RESET_ALL, 0),
-        Op::Other => return Err((rq, EOPNOTSUPP)),
+        op => match prepare_other(&mut rq, op) {
+            Ok(kind_and_sector) => kind_and_sector,
+            Err(err) => return Err((rq, err)),
+        },
     };
-
-    if matches!(op, Op::Discard | Op::WriteZeroes | Op::SecureErase) {
-        if let Err(err) = set_segments(&mut rq, op) {
-            return Err((rq, err));
-        }
-    }
     let header = Header::new(blk.endian(), kind, rq.ioprio(), sector);
 
     rq.map(header)
+}
+
+/// Makes what is not so frequent ready, and returns what the device is told of it: the
+/// type of the request, and a sector.
+#[cold]
+fn prepare_other(rq: &mut IdleRequest<VirtioBlk>, op: Op) -> Result<(u32, u64)> {
+    let kind = match op {
+        Op::Discard => request::DISCARD,
+        Op::WriteZeroes => request::WRITE_ZEROES,
+        Op::SecureErase => request::SECURE_ERASE,
+        Op::ZoneOpen => request::ZONE_OPEN,
+        Op::ZoneClose => request::ZONE_CLOSE,
+        Op::ZoneFinish => request::ZONE_FINISH,
+        Op::ZoneAppend => request::ZONE_APPEND,
+        Op::ZoneReset => request::ZONE_RESET,
+        Op::ZoneResetAll => request::ZONE_RESET_ALL,
+        // Those that were made ready already are among the rest.
+        _ => return Err(EOPNOTSUPP),
+    };
+
+    match op {
+        Op::Discard | Op::WriteZeroes | Op::SecureErase => {
+            set_segments(rq, op)?;
+            Ok((kind, 0))
+        }
+        Op::ZoneResetAll => Ok((kind, 0)),
+        _ => Ok((kind, rq.sector())),
+    }
 }
 
 /// Tells the device of what was added to a ring, without holding its lock any longer.

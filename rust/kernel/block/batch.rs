@@ -3,11 +3,12 @@
 //! Requests that are passed on, or ended, several at a time.
 //!
 //! ```
-//! # use kernel_ext::block::{batch::RequestList, mq::Operations, request::Request};
+//! # use kernel_ext::block::{batch::RequestList, mq::Operations, request::IdleRequest};
+//! # type List<T> = RequestList<IdleRequest<T>>;
 //! # fn sort<T: Operations>(
-//! #     mut requests: RequestList<Request<T>>,
-//! #     fits: impl Fn(&Request<T>) -> bool,
-//! # ) -> (RequestList<Request<T>>, RequestList<Request<T>>) {
+//! #     mut requests: List<T>,
+//! #     fits: impl Fn(&IdleRequest<T>) -> bool,
+//! # ) -> (List<T>, List<T>) {
 //! let (mut ready, mut refused) = (RequestList::default(), RequestList::default());
 //!
 //! while let Some(rq) = requests.pop() {
@@ -28,7 +29,11 @@ use super::{
     request::{Held, Request}, //
 };
 use crate::bindings;
-use core::{marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ptr::{null_mut, NonNull}, //
+};
 
 /// Requests in a row: `struct rq_list`.
 ///
@@ -46,7 +51,9 @@ impl<R: Held> Default for RequestList<R> {
     #[inline]
     fn default() -> Self {
         // INVARIANT: There is no request in it.
-        Self(bindings::rq_list::default(), PhantomData)
+        let (head, tail) = (null_mut(), null_mut());
+
+        Self(bindings::rq_list { head, tail }, PhantomData)
     }
 }
 
@@ -96,7 +103,7 @@ impl<R: Held> RequestList<R> {
 
         // SAFETY: The request is valid and in no list. So is the last one, in this one.
         unsafe {
-            (*rq).__bindgen_anon_1.rq_next = core::ptr::null_mut();
+            (*rq).__bindgen_anon_1.rq_next = null_mut();
             match self.0.tail.as_mut() {
                 Some(tail) => tail.__bindgen_anon_1.rq_next = rq,
                 None => self.0.head = rq,

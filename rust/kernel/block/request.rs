@@ -375,12 +375,17 @@ impl<T: Operations> RequestInner<T> {
     #[inline]
     pub(crate) fn free_payload(&mut self) {
         if self.has_payload() {
-            // SAFETY: The request is valid and ours; `set_payload()` alone sets the flag for
-            // requests that the driver has, with memory of the slab allocator.
-            unsafe {
-                bindings::kfree(bindings::rq_payload(self.as_raw()));
-                (*self.as_raw()).rq_flags &= !bindings::RQF_SPECIAL_PAYLOAD;
-            }
+            self.free_own_payload();
+        }
+    }
+
+    #[cold]
+    fn free_own_payload(&mut self) {
+        // SAFETY: The request is valid and ours; `set_payload()` alone sets the flag for requests
+        // that the driver has, with memory of the slab allocator.
+        unsafe {
+            bindings::kfree(bindings::rq_payload(self.as_raw()));
+            (*self.as_raw()).rq_flags &= !bindings::RQF_SPECIAL_PAYLOAD;
         }
     }
 

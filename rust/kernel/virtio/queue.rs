@@ -74,7 +74,6 @@ use core::{
 };
 use kernel::{
     device,
-    error::to_result,
     prelude::*,
     static_lock_class,
     sync::{
@@ -142,41 +141,33 @@ impl<B: Buffer, S> RingGuard<'_, B, S> {
     /// - `ENODEV` if it is not set up.
     #[inline]
     pub fn add<K: Kind<B>>(&mut self, buffer: K) -> Result<(), (K, Error)> {
+        let Some(vq) = self.0.vq else {
+            return Err((buffer, ENODEV));
+        };
         let ptr = buffer.into_raw();
-
-        // SAFETY: By the requirement of `Kind` this is a pointer of `B`, just turned into one.
-        unsafe { self.add_raw(K::tag(ptr)) }
-            // SAFETY: A buffer that was not added was not passed on, so that it is taken back once.
-            .map_err(|err| (unsafe { K::from_raw(ptr) }, err))
-    }
-
-    /// Exposes a buffer in its raw form.
-    ///
-    /// # Safety
-    ///
-    /// `ptr` must come from `B::into_raw()`. If it was added it may not be taken back before
-    /// [`Self::pop`] returns it.
-    #[inline]
-    unsafe fn add_raw(&mut self, ptr: NonNull<c_void>) -> Result {
-        let vq = self.0.vq.ok_or(ENODEV)?;
 
         // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its use. By the
         // requirements of `Buffer` the lists describe valid memory until the device is done with
-        // the buffer.
+        // the buffer. By the requirement of `Kind` what the virtqueue keeps is a pointer of `B`.
         let ret = unsafe {
-            B::with_sgs(ptr, |sgs, outs, ins| {
+            K::with_sgs(ptr, |sgs, outs, ins| {
                 bindings::virtqueue_add_sgs(
                     vq.as_ptr(),
                     sgs.as_mut_ptr(),
                     outs,
                     ins,
-                    ptr.as_ptr(),
+                    K::tag(ptr).as_ptr(),
                     bindings::GFP_ATOMIC,
                 )
             })
         };
+        if ret == 0 {
+            return Ok(());
+        }
 
-        to_result(ret).map_err(|err| self.refusal(err))
+        // SAFETY: A buffer that was not added was not passed on, so that it is taken back once.
+        let buffer = unsafe { K::from_raw(ptr) };
+        Err((buffer, self.refusal(Error::from_errno(ret))))
     }
 
     /// Why a buffer was not added: no room in a ring with nothing in it is no matter of waiting.
@@ -469,7 +460,7 @@ impl<B: Buffer, S> Queues<B, S> {
             // so that nobody else uses it.
             while let Some(ptr) = NonNull::new(unsafe { bindings::virtqueue_detach_unused_buf(vq) })
             {
-                // SAFETY: The pointer is one that `add_raw()` stored; it is given only once.
+                // SAFETY: The pointer is one that `add()` stored; it is given only once.
                 unused(unsafe { B::from_raw(ptr) });
             }
         }

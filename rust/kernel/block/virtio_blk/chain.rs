@@ -11,27 +11,28 @@
 //! # use kernel_ext::{
 //! #     block::{
 //! #         mq::Operations,
-//! #         request::{IdleRequest, Request},
+//! #         request::{IdleRequest, Request, Status},
 //! #         virtio_blk::{chain::{Chain, Mapped}, request, Header},
 //! #     },
-//! #     virtio::Endian,
+//! #     virtio::{queue::RingGuard, Endian},
 //! # };
-//! # fn send<T>(rq: IdleRequest<T>, endian: Endian) -> Result<Mapped<Request<T>>, Error>
+//! # fn example<T, S>(
+//! #     rq: IdleRequest<T>,
+//! #     ring: &mut RingGuard<'_, Mapped<Request<T>>, S>,
+//! #     endian: Endian,
+//! # ) -> Result<u8>
 //! # where
 //! #     T: Operations<RequestData = Chain<Header>>,
 //! # {
 //! let header = Header::new(endian, request::OUT, rq.ioprio(), rq.sector());
 //! let rq = rq.map(header).map_err(|(_, err)| err)?.start();
-//! # Ok(rq)
-//! # }
-//! # fn answered<T>(mut rq: Request<T>) -> u8
-//! # where
-//! #     T: Operations<RequestData = Chain<Header>>,
-//! # {
-//! // … the device has answered:
+//! ring.add(rq).map_err(|(_, err)| err)?;
+//! // … later it comes back:
+//! let mut rq = ring.pop().ok_or(EAGAIN)?.into_inner();
 //! let status = rq.device_status();
 //! rq.unmap();
-//! # status
+//! rq.end(Status::OK);
+//! # Ok(status)
 //! # }
 //! ```
 

@@ -32,25 +32,6 @@ use kernel::{bindings::scatterlist, prelude::*, transmute::AsBytes};
 /// The longest payload of a command in bytes.
 const MAX_PAYLOAD: usize = 8;
 
-/// The longest reply to a command in bytes for which nothing else is allocated.
-const SHORT_REPLY: usize = 32;
-
-/// Where the device writes what it replies, besides the status.
-enum Reply {
-    /// That many bytes of it.
-    Short([u8; SHORT_REPLY], usize),
-    Long(KVec<u8>),
-}
-
-impl Reply {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Short(bytes, len) => bytes.get(..*len).unwrap_or_default(),
-            Self::Long(bytes) => bytes,
-        }
-    }
-}
-
 /// A header and a short payload that the device reads, and a reply and the status byte that it
 /// writes.
 ///
@@ -59,7 +40,8 @@ pub struct Command<H, C> {
     header: H,
     payload: [u8; MAX_PAYLOAD],
     payload_len: u32,
-    reply: Reply,
+    /// Where the device writes what it replies, besides the status.
+    reply: KVec<u8>,
     status: u8,
     /// What the driver knows the command by.
     pub context: C,
@@ -77,11 +59,7 @@ impl<H: AsBytes + Send, C: Send> Command<H, C> {
             .get_mut(..payload.len())
             .ok_or(EINVAL)?
             .copy_from_slice(payload);
-        let reply = if reply_len <= SHORT_REPLY {
-            Reply::Short([0; SHORT_REPLY], reply_len)
-        } else {
-            Reply::Long(KVec::from_elem(0, reply_len, GFP_KERNEL)?)
-        };
+        let reply = KVec::from_elem(0, reply_len, GFP_KERNEL)?;
 
         Ok(KBox::new(
             Self {
@@ -103,7 +81,7 @@ impl<H: AsBytes + Send, C: Send> Command<H, C> {
 
     /// The reply; zeroes where the device did not write it.
     pub fn reply(&self) -> &[u8] {
-        self.reply.bytes()
+        &self.reply
     }
 }
 
@@ -133,7 +111,7 @@ unsafe impl<H: AsBytes + Send, C: Send> Buffer for KBox<Command<H, C>> {
         // slab allocator, as lists need.
         let (payload_len, reply_len) = unsafe {
             let payload_len = (*command).payload_len;
-            let bytes = (*command).reply.bytes();
+            let bytes: &[u8] = &(*command).reply;
             let reply_len = bytes.len() as u32;
 
             bindings::sg_init_one(

@@ -215,7 +215,7 @@ impl Pieces {
                 (*sg).page_link = page | if last { END } else { 0 };
                 (*sg).offset = (*piece).bv_offset.wrapping_add(offset);
                 (*sg).length = len;
-                left -= len;
+                left = left.wrapping_sub(len);
                 offset = 0;
                 if last || left == 0 {
                     return last && left == 0;
