@@ -203,7 +203,7 @@ fn prepare_other(rq: &mut IdleRequest<VirtioBlk>, op: Op) -> Result<(u32, u64)> 
         Op::ZoneAppend => request::ZONE_APPEND,
         Op::ZoneReset => request::ZONE_RESET,
         Op::ZoneResetAll => request::ZONE_RESET_ALL,
-        // Those that were made ready already are among the rest.
+        // There is no other one that the device has a type for.
         _ => return Err(EOPNOTSUPP),
     };
 
