@@ -2,7 +2,7 @@
 
 //! Synchronisation: what [`kernel::sync`] does not offer yet.
 //!
-//! - [`irq_save`]: locks that interrupts take, too, for code that can be called with interrupts off.
+//! - [`irq_save`]: locks that interrupts take, too, and that can be nested.
 //! - [`rcu`]: read-side critical sections, whoever has begun them.
 
 pub mod irq_save;

@@ -68,8 +68,10 @@ static off_t next_offset(void)
 static void one(int write, unsigned long number)
 {
 	while (number--)
-		check(write ? pwrite(fd, pages, BLOCK, next_offset()) : pread(fd, pages, BLOCK, next_offset()),
-		      BLOCK, "transfer");
+		if (write)
+			check(pwrite(fd, pages, BLOCK, next_offset()), BLOCK, "pwrite");
+		else
+			check(pread(fd, pages, BLOCK, next_offset()), BLOCK, "pread");
 }
 
 static void flushed(unsigned long number)
@@ -83,7 +85,8 @@ static void flushed(unsigned long number)
 static void long_ones(unsigned long number)
 {
 	while (number--)
-		check(preadv(fd, parts, PARTS, (position++ % 128) * PARTS * BLOCK), PARTS * BLOCK, "preadv");
+		check(preadv(fd, parts, PARTS, position++ % 128 * PARTS * BLOCK),
+		      PARTS * BLOCK, "preadv");
 }
 
 static void discards(unsigned long number)
@@ -138,9 +141,11 @@ static void batches(int write, unsigned int size, unsigned long number)
 			struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
 
 			if (write)
-				io_uring_prep_write(sqe, fd, pages + i * BLOCK, BLOCK, next_offset());
+				io_uring_prep_write(sqe, fd, pages + i * BLOCK, BLOCK,
+						    next_offset());
 			else
-				io_uring_prep_read(sqe, fd, pages + i * BLOCK, BLOCK, next_offset());
+				io_uring_prep_read(sqe, fd, pages + i * BLOCK, BLOCK,
+						   next_offset());
 		}
 		check(io_uring_submit_and_wait(&ring, size), size, "io_uring_submit_and_wait");
 		for (i = 0; i < size; i++) {
@@ -153,21 +158,21 @@ static void batches(int write, unsigned int size, unsigned long number)
 
 static void load(const char *what, unsigned long number)
 {
-	if (!strcmp(what, "read") || !strcmp(what, "write") || !strcmp(what, "dsync"))
+	if (!strcmp(what, "read") || !strcmp(what, "write") || !strcmp(what, "dsync")) {
 		one(*what != 'r', number);
-	else if (!strcmp(what, "read32") || !strcmp(what, "write32"))
+	} else if (!strcmp(what, "read32") || !strcmp(what, "write32")) {
 		deep(*what == 'w', number);
-	else if (!strcmp(what, "read16") || !strcmp(what, "write16"))
+	} else if (!strcmp(what, "read16") || !strcmp(what, "write16")) {
 		batches(*what == 'w', 16, number);
-	else if (!strcmp(what, "poll"))
+	} else if (!strcmp(what, "poll")) {
 		batches(0, 1, number);
-	else if (!strcmp(what, "fsync"))
+	} else if (!strcmp(what, "fsync")) {
 		flushed(number);
-	else if (!strcmp(what, "long"))
+	} else if (!strcmp(what, "long")) {
 		long_ones(number);
-	else if (!strcmp(what, "discard"))
+	} else if (!strcmp(what, "discard")) {
 		discards(number);
-	else {
+	} else {
 		fputs(usage, stderr);
 		exit(2);
 	}
@@ -185,7 +190,8 @@ int main(int argc, char **argv)
 	fd = open(argv[2], O_RDWR | O_DIRECT | (strcmp(what, "dsync") ? 0 : O_DSYNC));
 	if (fd < 0)
 		die(argv[2]);
-	pages = mmap(NULL, MOST * BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pages = mmap(NULL, MOST * BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		     0);
 	if (pages == MAP_FAILED || madvise(pages, MOST * BLOCK, MADV_NOHUGEPAGE))
 		die("memory");
 	memset(pages, 1, MOST * BLOCK);

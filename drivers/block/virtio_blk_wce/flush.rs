@@ -136,8 +136,8 @@ fn send(
 
 /// Gives a write whose flush could not be sent back to the block layer. That lets the driver have
 /// it again, as it does when the ring has no room for any other request, and then [`again`] goes on
-/// with the flush alone: a write that was done twice could undo a later one, and a zone would refuse
-/// it.
+/// with the flush alone: a write that was done twice could undo a later one, and a zone would
+/// refuse it.
 fn put_back(mut rq: Request<VirtioBlk>, err: Error) {
     if err == ENOSPC || err == ENOMEM {
         rq.requeue();
@@ -147,8 +147,8 @@ fn put_back(mut rq: Request<VirtioBlk>, err: Error) {
     }
 }
 
-/// Goes on with a write that [was put back](put_back), and that is started again. The device is to be
-/// told after that.
+/// Goes on with a write that [was put back](put_back), and that is started again. The device is to
+/// be told after that.
 ///
 /// # Errors
 ///

@@ -179,7 +179,7 @@ fn prepare(
         Op::Read => (request::IN, rq.sector()),
         Op::Write => (request::OUT, rq.sector()),
         Op::Flush => (request::FLUSH, 0),
-        op => match prepare_other(&mut rq, op) {
+        _ => match prepare_other(&mut rq) {
             Ok(kind_and_sector) => kind_and_sector,
             Err(err) => return Err((rq, err)),
         },
@@ -192,7 +192,8 @@ fn prepare(
 /// Makes what is not so frequent ready, and returns what the device is told of it: the
 /// type of the request, and a sector.
 #[cold]
-fn prepare_other(rq: &mut IdleRequest<VirtioBlk>, op: Op) -> Result<(u32, u64)> {
+fn prepare_other(rq: &mut IdleRequest<VirtioBlk>) -> Result<(u32, u64)> {
+    let op = rq.op();
     let kind = match op {
         Op::Discard => request::DISCARD,
         Op::WriteZeroes => request::WRITE_ZEROES,
@@ -203,7 +204,7 @@ fn prepare_other(rq: &mut IdleRequest<VirtioBlk>, op: Op) -> Result<(u32, u64)> 
         Op::ZoneAppend => request::ZONE_APPEND,
         Op::ZoneReset => request::ZONE_RESET,
         Op::ZoneResetAll => request::ZONE_RESET_ALL,
-        // Those that were made ready already are among the rest.
+        // There is no other one that the device has a type for.
         _ => return Err(EOPNOTSUPP),
     };
 

@@ -318,8 +318,8 @@ impl<T: Operations> Vtable<T> {
     }
 
     /// The section within which the block layer passes requests on: `blk_mq_run_dispatch_ops()`
-    /// begins one of RCU for a tag set that is not `BLK_MQ_F_BLOCKING`, and [`TagSet::new`] makes no
-    /// other.
+    /// begins one of RCU for a tag set that is not `BLK_MQ_F_BLOCKING`, and [`TagSet::new`] makes
+    /// no other.
     ///
     /// # Safety
     ///
@@ -396,8 +396,8 @@ impl<T: Operations> Vtable<T> {
     }
 
     extern "C" fn commit_rqs(hctx: *mut bindings::blk_mq_hw_ctx) {
-        // SAFETY: The block layer passes a valid hardware queue. The section of our caller lasts until
-        // this returns.
+        // SAFETY: The block layer passes a valid hardware queue. The section of our caller lasts
+        // until this returns.
         let ((data, hw), section) = unsafe { (Self::borrow(hctx), Self::section()) };
 
         T::commit_rqs(data, hw, section);
@@ -417,7 +417,8 @@ impl<T: Operations> Vtable<T> {
         const { assert!(align_of::<T::RequestData>() <= align_of::<bindings::request>()) };
 
         // SAFETY: The block layer passes a valid request with a private area of the size that the
-        // tag set asked for; it is aligned for pointers, and stays where it is until `exit_request`.
+        // tag set asked for; it is aligned for pointers, and stays where it is until
+        // `exit_request`.
         let Ok(()) = unsafe {
             T::new_request_data().__init(RequestInner::<T>::data_ptr(NonNull::new_unchecked(rq)))
         };

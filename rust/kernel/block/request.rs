@@ -122,8 +122,8 @@ pub struct IdleRequest<T: Operations>(RequestInner<T>);
 
 /// A request that the driver has started.
 ///
-/// There is only one value for a request at a time. The driver gives this one up by [`Self::end`], or
-/// to a virtqueue for as long as the device has it. One that is merely dropped never ends.
+/// There is only one value for a request at a time. The driver gives this one up by [`Self::end`],
+/// or to a virtqueue for as long as the device has it. One that is merely dropped never ends.
 #[must_use = "a request that is dropped never ends"]
 pub struct Request<T: Operations>(RequestInner<T>);
 
@@ -296,7 +296,8 @@ impl<T: Operations> RequestInner<T> {
         unsafe { (*self.as_raw()).bio.as_ref() }.map_or(0, |bio| bio.bi_ioprio)
     }
 
-    /// The number of segments of the data, or of what [`IdleRequest::set_payload`] put in its place.
+    /// The number of segments of the data, or of what [`IdleRequest::set_payload`] put in its
+    /// place.
     #[inline]
     pub fn segments(&self) -> u16 {
         if self.has_payload() {

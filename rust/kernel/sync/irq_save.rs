@@ -3,8 +3,8 @@
 //! A spinlock that saves and restores whether interrupts are enabled: `spin_lock_irqsave()`.
 //!
 //! [`SpinLockIrq`](kernel::sync::SpinLockIrq) counts how often interrupts were disabled, for guards
-//! that are dropped in any order. A guard of this one has to be dropped before those that were there
-//! before it, as in C, and costs less.
+//! that are dropped in any order. A guard of this one has to be dropped before those that were
+//! there before it, as in C, and costs less.
 //!
 //! C header: [`include/linux/spinlock.h`](srctree/include/linux/spinlock.h)
 
@@ -23,7 +23,8 @@ pub type SpinLockIrqSaveGuard<'a, T> = Guard<'a, T, SpinLockIrqSaveBackend>;
 /// The backend of a [`SpinLockIrqSave`].
 pub struct SpinLockIrqSaveBackend;
 
-// SAFETY: The C functions see to it that one at a time has the lock. Relocking locks in the same way.
+// SAFETY: The C functions see to it that one at a time has the lock. Relocking locks in the same
+// way.
 unsafe impl Backend for SpinLockIrqSaveBackend {
     type State = bindings::spinlock_t;
     /// Whether interrupts were enabled: the flags of the C functions.

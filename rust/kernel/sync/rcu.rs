@@ -33,8 +33,8 @@ impl Section<'_> {
 impl<'a> From<&'a Guard> for Section<'a> {
     #[inline]
     fn from(_: &'a Guard) -> Self {
-        // INVARIANT: The guard began a section, which ends when it is dropped; that can't be as long
-        // as it is borrowed.
+        // INVARIANT: The guard began a section, which ends when it is dropped; that can't be as
+        // long as it is borrowed.
         Self(PhantomData, NotThreadSafe)
     }
 }

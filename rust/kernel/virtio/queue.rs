@@ -392,7 +392,9 @@ impl<B: Buffer, S: Default> Queues<B, S> {
                 _buffers: PhantomData,
             };
             let queue = KBox::pin_init(
-                pin_init!(Queue { ring <- SpinLockIrqSave::new(ring, c"virtqueue", static_lock_class!()) }),
+                pin_init!(Queue {
+                    ring <- SpinLockIrqSave::new(ring, c"virtqueue", static_lock_class!()),
+                }),
                 GFP_KERNEL,
             )?;
             queues.push(queue, GFP_KERNEL)?;

@@ -69,8 +69,8 @@ pub(crate) const NO_STATUS: u8 = 0xff;
 ///
 /// # Invariants
 ///
-/// `header_list` is a list of `header`. `status_list` is one of `status`, with `appended` before it if
-/// `appends` is set.
+/// `header_list` is a list of `header`. `status_list` is one of `status`, with `appended` before it
+/// if `appends` is set.
 #[repr(C)]
 pub struct Chain<H> {
     header: H,
@@ -95,8 +95,8 @@ impl<H: AsBytes + Default> Chain<H> {
     pub fn new() -> impl PinInit<Self> {
         const { assert!(offset_of!(Self, status) == offset_of!(Self, appended) + 8) };
 
-        // SAFETY: The closure initializes all of `chain`, which is pinned when it is initialized, so
-        // that the lists stay right.
+        // SAFETY: The closure initializes all of `chain`, which is pinned when it is initialized,
+        // so that the lists stay right.
         unsafe {
             pin_init_from_closure(|chain: *mut Self| {
                 // INVARIANT: The lists follow.

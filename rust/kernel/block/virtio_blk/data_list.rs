@@ -107,8 +107,8 @@ impl DataList {
     ///
     /// # Safety
     ///
-    /// `rq` must be a valid request that the driver has, and `sgl` a list with room for all segments
-    /// of it.
+    /// `rq` must be a valid request that the driver has, and `sgl` a list with room for all
+    /// segments of it.
     #[cold]
     unsafe fn map(rq: *mut bindings::request, sgl: *mut scatterlist) -> bool {
         let mut last = null_mut();
@@ -144,8 +144,8 @@ impl DataList {
 ///
 /// # Invariants
 ///
-/// As long as the driver has the request `first` points to an array of pieces, which from `offset` on
-/// have at least `len` bytes together.
+/// As long as the driver has the request `first` points to an array of pieces, which from `offset`
+/// on have at least `len` bytes together.
 struct Pieces {
     first: *const bindings::bio_vec,
     /// Where in the first piece the data begins.
@@ -164,7 +164,8 @@ impl Pieces {
     unsafe fn of(rq: *mut bindings::request) -> Option<Self> {
         // SAFETY: By the requirement of this function the request is valid, and so is its bio.
         //
-        // INVARIANT: The bio has an array of as many pieces as it needs from its current position on.
+        // INVARIANT: The bio has an array of as many pieces as it needs from its current position
+        // on.
         unsafe {
             if (*rq).rq_flags & bindings::RQF_SPECIAL_PAYLOAD != 0 {
                 let first = &raw const (*rq).__bindgen_anon_3.special_vec;
