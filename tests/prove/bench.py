@@ -177,8 +177,12 @@ class Bench:
         self._runs += 1
         seconds = seconds or self.seconds
         command = ["provetool", "load", f"ack={self.port(vm)}", f"run={self._runs}",
-                   f"seconds={max(1, round(seconds))}", *words]
+                   f"seconds={max(1, round(seconds))}", f"until=/tmp/stop{self._runs}", *words]
         return vm.guest.start(prefix + " ".join(map(shlex.quote, command)))
+
+    def stop_load(self, vm: VM) -> None:
+        """Have the load that was started last end before its time."""
+        vm.guest(f"touch /tmp/stop{self._runs}")
 
     def end_load(self, job: vbw_guest.Job, timeout: float | None = None, may_fail: bool = False) -> None:
         """Wait for its end, and add up what it says. No write may fail, unless may_fail."""

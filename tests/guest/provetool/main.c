@@ -21,6 +21,7 @@
 
 static const char usage[] =
 "Usage: provetool load ack=PORT run=N seconds=N [OPTION=...]... writer=HOW[,KEY=VALUE]...\n"
+"         until=FILE        end before that when there is FILE\n"
 "         cache_type=FILE   the attribute that says and sets the disk's mode\n"
 "         toggle=US         switch it both ways meanwhile, with pauses of up to US microseconds\n"
 "         by_hand=FILE      before each switch to write back, often the mode in force, write\n"
@@ -166,6 +167,7 @@ static int load(int argc, char **argv)
 {
 	pthread_t threads[MAX_WRITERS], toggler;
 	unsigned long seconds = 0, acked = 0, failed = 0;
+	const char *stop_file = NULL;
 	unsigned int i;
 	int toggles = 0, arg;
 
@@ -180,6 +182,8 @@ static int load(int argc, char **argv)
 			run_number = number(value);
 		else if (!strcmp(key, "seconds"))
 			seconds = number(value);
+		else if (!strcmp(key, "until"))
+			stop_file = value;
 		else if (!strcmp(key, "cache_type"))
 			toggling.cache_type = value;
 		else if (!strcmp(key, "by_hand"))
@@ -206,7 +210,8 @@ static int load(int argc, char **argv)
 			die("a thread");
 	if (toggles && pthread_create(&toggler, NULL, toggle, &toggling))
 		die("a thread");
-	sleep(seconds);
+	while (seconds-- && !(stop_file && !access(stop_file, F_OK)))
+		sleep(1);
 	atomic_store(&stop, 1);
 	if (toggles)
 		pthread_join(toggler, NULL);
