@@ -85,8 +85,8 @@ class FileSystem:
     take_down: str = "true"
 
 
-EXT4 = FileSystem("ext4", ["mkfs.ext4", "-q", "-F", "-b", "4096"], 96, "/usr/sbin/e2fsck -fn /dev/vda", ["/usr/sbin/e2fsck"],
-                  ["ext4"])
+EXT4 = FileSystem("ext4", ["mkfs.ext4", "-q", "-F", "-b", "4096"], 96, "/usr/sbin/e2fsck -fn /dev/vda",
+                  ["/usr/sbin/e2fsck"], ["ext4"])
 XFS = FileSystem("xfs", ["mkfs.xfs", "-q", "-f"], 320, "/usr/sbin/xfs_repair -n /dev/vda",
                  ["/usr/sbin/xfs_repair"], ["xfs"])
 BTRFS = FileSystem("btrfs", ["mkfs.btrfs", "-q", "-f"], 256, "/usr/bin/btrfs check /dev/vda", ["/usr/bin/btrfs"],
@@ -149,7 +149,8 @@ class Cuts:
         bench, system = self.bench, self.system
         looked = vm.guest.run(
             f"blockdev --flushbufs /dev/vda; echo 3 > /proc/sys/vm/drop_caches; "
-            f"{system.set_up}; mount -t {system.name} {system.device} {MOUNT} || {{ echo cannot be mounted; exit 3; }}; "
+            f"{system.set_up}; mount -t {system.name} {system.device} {MOUNT} || "
+            f"{{ echo cannot be mounted; exit 3; }}; "
             f"for f in {MOUNT}/f*; do [ ! -e $f ] || provetool find $f || echo unreadable $f; done; "
             f"{self.query or 'true'}; umount {MOUNT}", timeout=120, check=False)
         if looked.status:

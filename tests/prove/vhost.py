@@ -87,7 +87,8 @@ def restart(bench: Bench) -> None:
             daemon.start()
             bench.note("restarts", 1)
         # That the daemon comes back in write back is a change by the host: plain writes are not durable then.
-        for words in ([writer("fsync")], [writer("aio", depth=4)], [writer("dsync"), writer("uring-fsync", 1, depth=4)]):
+        for words in ([writer("fsync")], [writer("aio", depth=4)],
+                      [writer("dsync"), writer("uring-fsync", 1, depth=4)]):
             set_mode(vm, "write through")
             bench.load(vm, *words, meanwhile=step, may_fail=True, seconds=max(3, bench.seconds / 2))
             mode = vm.guest("cat /sys/block/vda/cache_type")
