@@ -53,7 +53,7 @@ def suspended(bench: Bench) -> None:
     for mode, words in (("write through", ["steady=through", writer("plain", 12)]), ("write back", [])):
         set_mode(vm, mode)
         bench.load(vm, *words, writer("fsync"), writer("aio", 1, depth=4),
-                   meanwhile=lambda: (suspend(vm), bench.note("suspensions", 1)))
+                   meanwhile=lambda: (suspend(vm), bench.note("suspensions", 1)), steps=1)
         bench.expect("the mode", vm.guest(f"cat {SYSFS}/cache_type"), mode)
     bench.at_least("suspensions", bench.notes["suspensions"], 2)
 
@@ -110,5 +110,5 @@ def backup(bench: Bench) -> None:
         vm.qmp("blockdev-backup", **{"job-id": "backup", "device": "disk0-node", "target": "copy", "sync": "full"})
         until(lambda: not vm.qmp("query-block-jobs"), "the backup's end", 120)
         bench.note("backups", 1)
-    bench.load(vm, CACHE_TYPE, "toggle=10000", *everybody(), meanwhile=step)
+    bench.load(vm, CACHE_TYPE, "toggle=10000", *everybody(), meanwhile=step, steps=2)
     bench.at_least("backups", bench.notes["backups"], 2)

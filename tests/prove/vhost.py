@@ -54,7 +54,7 @@ def _guest(bench: Bench, node: dict[str, Any]) -> Iterator[tuple[VM, Daemon]]:
                                capture_output=True, text=True, check=True).stdout
         if "set-wce" in known:
             device["set-wce"] = True
-        config = Config(deadline=300 + 10 * bench.seconds, tolerated=r"I/O error, dev vda", extra=[
+        config = Config(deadline=900 + 10 * bench.seconds, tolerated=r"I/O error, dev vda", extra=[
             "-object", "memory-backend-memfd,id=memory,size=512M,share=on", "-machine", "memory-backend=memory",
             "-chardev", f"socket,id=export,path={daemon.socket},reconnect-ms=50", "-device", json.dumps(device),
             *bench.ack_port()])
@@ -90,7 +90,7 @@ def restart(bench: Bench) -> None:
         for words in ([writer("fsync")], [writer("aio", depth=4)],
                       [writer("dsync"), writer("uring-fsync", 1, depth=4)]):
             set_mode(vm, "write through")
-            bench.load(vm, *words, meanwhile=step, may_fail=True, seconds=max(3, bench.seconds / 2))
+            bench.load(vm, *words, meanwhile=step, steps=1, may_fail=True, seconds=max(3, bench.seconds / 2))
             mode = vm.guest("cat /sys/block/vda/cache_type")
             bench.note(f"times in {mode} after that", 1)
         bench.at_least("restarts", bench.notes["restarts"], 2)
