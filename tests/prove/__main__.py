@@ -46,7 +46,8 @@ def load_env() -> Env:
 def text_of(result: Result) -> str:
     """One line for a result, and more if it is not what it should be."""
     notes = ", ".join(f"{value} {name}" for name, value in result.notes.items() if name != "sent" and value)
-    verdict = "skip" if result.skipped else "ok" if result.good else "BROKEN" if result.broken else "BLIND" if result.trial.control else "LOST"
+    verdict = ("skip" if result.skipped else "ok" if result.good else "BROKEN" if result.broken
+               else "BLIND" if result.trial.control else "LOST")
     text = (f"{verdict:6} {result.trial.name:20} {result.acknowledged:8} acknowledged {result.lost:6} lost"
             f"  {result.seconds:4.0f} s  seed {result.seed}  {notes}")
     more = [each for each in (result.skipped, result.broken) if each]

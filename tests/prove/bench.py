@@ -156,7 +156,7 @@ class Bench:
             if config.get("serial") else self.ack_port()
         extra = config.pop("extra", []) + ack
         machine = Config(disks=[Disk(format_node(node), props=props)], stock_qemu=stock, extra=extra,
-                         deadline=300 + 10 * self.seconds, **config)
+                         deadline=900 + 10 * self.seconds, **config)
         vm = VM(self.env, machine, self.folder / f"vm{len(self.vms)}")
         self.vms.append(vm)
         vm.start()
@@ -177,8 +177,12 @@ class Bench:
         self._runs += 1
         seconds = seconds or self.seconds
         command = ["provetool", "load", f"ack={self.port(vm)}", f"run={self._runs}",
-                   f"seconds={max(1, round(seconds))}", *words]
+                   f"seconds={max(1, round(seconds))}", f"until=/tmp/stop{self._runs}", *words]
         return vm.guest.start(prefix + " ".join(map(shlex.quote, command)))
+
+    def stop_load(self, vm: VM) -> None:
+        """Have the load that was started last end before its time."""
+        vm.guest(f"touch /tmp/stop{self._runs}")
 
     def end_load(self, job: vbw_guest.Job, timeout: float | None = None, may_fail: bool = False) -> None:
         """Wait for its end, and add up what it says. No write may fail, unless may_fail."""
@@ -194,12 +198,17 @@ class Bench:
             raise BadSetUp(f"a write of the guest failed: {output.text}")
 
     def load(self, vm: VM, *words: str, meanwhile: Callable[[], None] | None = None,
-             seconds: float | None = None, may_fail: bool = False, prefix: str = "") -> None:
-        """Run provetool to its end, and do something again and again meanwhile."""
-        job = self.start_load(vm, *words, seconds=seconds, prefix=prefix)
-        while meanwhile and job.running():
-            meanwhile()
-        self.end_load(job, (seconds or self.seconds) + 120, may_fail)
+             steps: int = 5, seconds: float | None = None, may_fail: bool = False, prefix: str = "") -> None:
+        """Run provetool to its end, and do something again and again meanwhile, at least so many times."""
+        seconds = seconds or self.seconds
+        job = self.start_load(vm, *words, seconds=600 if meanwhile else seconds, prefix=prefix)
+        end = time.monotonic() + seconds
+        if meanwhile:
+            while (steps > 0 or time.monotonic() < end) and job.running():
+                meanwhile()
+                steps -= 1
+            self.stop_load(vm)
+        self.end_load(job, seconds + 300, may_fail)
 
     def cut(self, path: Path) -> dict[int, int]:
         """Cut the power: what is left goes to a file. Returns what was acknowledged by then."""

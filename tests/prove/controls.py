@@ -91,6 +91,7 @@ def broken_order(bench: Bench) -> None:
     """Our driver flushes from when the device has answered to the switch to write back, not from before."""
     bench.with_module(build(bench, Break(
         f"{_DRIVER}/switch.rs",
-        "Phase::Wanted(Mode::WriteBack, _) | Phase::Asked(Mode::WriteBack, _)", "Phase::Over(Mode::WriteBack, ..) if false")))
+        "Phase::Wanted(Mode::WriteBack, _) | Phase::Asked(Mode::WriteBack, _)",
+        "Phase::Over(Mode::WriteBack, ..) if false")))
     vm = bench.boot(bench.serve())
     bench.load(vm, CACHE_TYPE, "toggle=2000", writer("aio", depth=16), writer("fsync", 1))

@@ -85,8 +85,8 @@ class FileSystem:
     take_down: str = "true"
 
 
-EXT4 = FileSystem("ext4", ["mkfs.ext4", "-q", "-F", "-b", "4096"], 96, "/usr/sbin/e2fsck -fn /dev/vda", ["/usr/sbin/e2fsck"],
-                  ["ext4"])
+EXT4 = FileSystem("ext4", ["mkfs.ext4", "-q", "-F", "-b", "4096"], 96, "/usr/sbin/e2fsck -fn /dev/vda",
+                  ["/usr/sbin/e2fsck"], ["ext4"])
 XFS = FileSystem("xfs", ["mkfs.xfs", "-q", "-f"], 320, "/usr/sbin/xfs_repair -n /dev/vda",
                  ["/usr/sbin/xfs_repair"], ["xfs"])
 BTRFS = FileSystem("btrfs", ["mkfs.btrfs", "-q", "-f"], 256, "/usr/bin/btrfs check /dev/vda", ["/usr/bin/btrfs"],
@@ -143,12 +143,14 @@ class Cuts:
                 vm.guest(guestfiles.load_modules(bench.env, system.modules) + f"; mkdir {MOUNT}")
             self._check_one(vm, acked, f"cut {number}")
             path.unlink()
+        bench.at_least("records in cuts", bench.notes["records in cuts"], 1)
 
     def _check_one(self, vm: VM, acked: dict[int, int], name: str) -> None:
         bench, system = self.bench, self.system
         looked = vm.guest.run(
             f"blockdev --flushbufs /dev/vda; echo 3 > /proc/sys/vm/drop_caches; "
-            f"{system.set_up}; mount -t {system.name} {system.device} {MOUNT} || {{ echo cannot be mounted; exit 3; }}; "
+            f"{system.set_up}; mount -t {system.name} {system.device} {MOUNT} || "
+            f"{{ echo cannot be mounted; exit 3; }}; "
             f"for f in {MOUNT}/f*; do [ ! -e $f ] || provetool find $f || echo unreadable $f; done; "
             f"{self.query or 'true'}; umount {MOUNT}", timeout=120, check=False)
         if looked.status:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vbw.vm import VM
 
-from .bench import Bench
+from .bench import Bench, until
 from .cuts import EXT4, MOUNT, Cuts
 from .systems import mounted
 from .trials import trial
@@ -29,6 +29,7 @@ def _insert(bench: Bench, vm: VM, cuts: Cuts, statement: str, database: str) -> 
     switcher = vm.guest.start(
         "n=0; while [ ! -e /tmp/stop ]; do for mode in 'write through' 'write back'; do "
         "vbwtool set /sys/block/vda/cache_type \"$mode\"; n=$((n + 1)); usleep 20000; done; done; echo $n")
+    until(lambda: bench.judge.acknowledged, "the first row", 120)
     for _ in range(cuts.most):
         cuts.take()
     vm.guest("touch /tmp/stop")

@@ -42,7 +42,7 @@ for _name, _way in WAYS.items():
 def sizes(bench: Bench) -> None:
     """The size of the disk changes again and again, every rule, the guest switches all the time."""
     vm = bench.boot(bench.mount())
-    bench.load(vm, CACHE_TYPE, "toggle=20000", *everybody(), meanwhile=movers.capacity(bench, vm, 64))
+    bench.load(vm, CACHE_TYPE, "toggle=20000", *everybody(), meanwhile=movers.capacity(bench, vm, 64), steps=20)
     bench.at_least("sizes", bench.notes["sizes"], 20)
 
 

@@ -53,7 +53,7 @@ def suspended(bench: Bench) -> None:
     for mode, words in (("write through", ["steady=through", writer("plain", 12)]), ("write back", [])):
         set_mode(vm, mode)
         bench.load(vm, *words, writer("fsync"), writer("aio", 1, depth=4),
-                   meanwhile=lambda: (suspend(vm), bench.note("suspensions", 1)))
+                   meanwhile=lambda: (suspend(vm), bench.note("suspensions", 1)), steps=1)
         bench.expect("the mode", vm.guest(f"cat {SYSFS}/cache_type"), mode)
     bench.at_least("suspensions", bench.notes["suspensions"], 2)
 
@@ -79,7 +79,7 @@ def _mirror(name: str, by_file: bool) -> None:
     def mirror(bench: Bench) -> None:
         vm = bench.boot(bench.mount() if by_file else bench.serve())
         vm.qmp("blockdev-add", **{"node-name": "copy", "driver": "raw", "file": bench.second()})
-        job = bench.start_load(vm, CACHE_TYPE, "toggle=10000", *everybody(), seconds=bench.seconds * 2)
+        job = bench.start_load(vm, CACHE_TYPE, "toggle=10000", *everybody(), seconds=300)
         time.sleep(bench.seconds / 2)
         vm.qmp("blockdev-mirror", **{"job-id": "mirror", "device": "disk0-node", "target": "copy", "sync": "full"})
         until(lambda: any(each["ready"] for each in vm.qmp("query-block-jobs")), "the mirror is ready", 120)
@@ -87,7 +87,9 @@ def _mirror(name: str, by_file: bool) -> None:
         until(lambda: not vm.qmp("query-block-jobs"), "the mirror's end", 120)
         bench.note("writes before", bench.storage.counts["write"])
         before = bench.judge.acknowledged
-        bench.end_load(job, bench.seconds * 4 + 120)
+        time.sleep(bench.seconds)
+        bench.stop_load(vm)
+        bench.end_load(job)
         bench.note("after the pivot", bench.judge.acknowledged - before)
         bench.at_least("acknowledgements after the pivot", bench.notes["after the pivot"], 50)
         bench.at_least("switches", bench.notes["switches"], 10)
@@ -108,5 +110,5 @@ def backup(bench: Bench) -> None:
         vm.qmp("blockdev-backup", **{"job-id": "backup", "device": "disk0-node", "target": "copy", "sync": "full"})
         until(lambda: not vm.qmp("query-block-jobs"), "the backup's end", 120)
         bench.note("backups", 1)
-    bench.load(vm, CACHE_TYPE, "toggle=10000", *everybody(), meanwhile=step)
+    bench.load(vm, CACHE_TYPE, "toggle=10000", *everybody(), meanwhile=step, steps=2)
     bench.at_least("backups", bench.notes["backups"], 2)

@@ -192,9 +192,9 @@ def l5(bench: Bench) -> None:
 
 @trial("L6", red="the host turns to write back without the driver's consent")
 def l6(bench: Bench) -> None:
-    """The host switches both ways; two writers by fsync and one by O_DSYNC."""
+    """The host switches both ways; one writer by fsync."""
     vm = bench.boot(bench.serve())
-    bench.load(vm, writer("fsync"), meanwhile=movers.host_switches(bench, vm))
+    bench.load(vm, writer("fsync"), meanwhile=movers.host_switches(bench, vm), steps=10)
     bench.at_least("host switches", bench.notes["host switches"], 20)
 
 

@@ -94,6 +94,9 @@ def run(env: Env, entry: Trial, seed: int, seconds: float) -> Result:
         result.acknowledged = judge.acknowledged
         result.lost = judge.lost
         result.examples = judge.examples
+        if judge.lost:
+            result.examples = ["lost: " + ", ".join(f"{count} {rule}" for rule, count in judge.lost_by_rule.items()),
+                               *judge.examples]
         if judge.problems and not result.broken:
             result.broken = "; ".join(judge.problems)
         if result.acknowledged and not result.broken and bench.notes.get("sent", 0) != judge.acknowledged:

@@ -45,7 +45,8 @@ void write_by_aio(struct writer *writer)
 	while (flying) {
 		long n = syscall(SYS_io_getevents, context, 1, MAX_DEPTH, events, NULL);
 
-		if (n < 1)
+		/* A system that is suspended interrupts it. */
+		if (n < 1 && errno != EINTR)
 			die("io_getevents");
 		for (i = 0; i < n; i++) {
 			struct slot *slot = &writer->slots[events[i].data];

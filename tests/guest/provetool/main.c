@@ -21,8 +21,10 @@
 
 static const char usage[] =
 "Usage: provetool load ack=PORT run=N seconds=N [OPTION=...]... writer=HOW[,KEY=VALUE]...\n"
+"         until=FILE        end before that when there is FILE\n"
 "         cache_type=FILE   the attribute that says and sets the disk's mode\n"
-"         toggle=US         switch it both ways meanwhile, with pauses of up to US microseconds\n"
+"         toggle=US         switch it both ways meanwhile, with pauses of up to US microseconds; the\n"
+"                           load lasts longer if there were hardly any switches by then\n"
 "         by_hand=FILE      before each switch to write back, often the mode in force, write\n"
 "                           \"write through\" into FILE, which is queue/write_cache: durable is only\n"
 "                           what comes after the switch\n"
@@ -48,6 +50,9 @@ static const char * const how_names[HOWS] = {
 static struct writer writers[MAX_WRITERS];
 static unsigned int nr_writers;
 static struct toggle toggling;
+
+#define LEAST_SWITCHES	30
+#define MAX_LONGER	180
 
 void die(const char *what)
 {
@@ -165,7 +170,8 @@ static void add_writer(char *text)
 static int load(int argc, char **argv)
 {
 	pthread_t threads[MAX_WRITERS], toggler;
-	unsigned long seconds = 0, acked = 0, failed = 0;
+	unsigned long seconds = 0, waited, acked = 0, failed = 0;
+	const char *stop_file = NULL;
 	unsigned int i;
 	int toggles = 0, arg;
 
@@ -180,6 +186,8 @@ static int load(int argc, char **argv)
 			run_number = number(value);
 		else if (!strcmp(key, "seconds"))
 			seconds = number(value);
+		else if (!strcmp(key, "until"))
+			stop_file = value;
 		else if (!strcmp(key, "cache_type"))
 			toggling.cache_type = value;
 		else if (!strcmp(key, "by_hand"))
@@ -206,7 +214,13 @@ static int load(int argc, char **argv)
 			die("a thread");
 	if (toggles && pthread_create(&toggler, NULL, toggle, &toggling))
 		die("a thread");
-	sleep(seconds);
+	/* What a slow machine has not switched often enough says nothing. */
+	for (waited = 0; waited < seconds + MAX_LONGER; waited++) {
+		if ((waited >= seconds || (stop_file && !access(stop_file, F_OK))) &&
+		    (!toggles || atomic_load(&toggling.switches) >= LEAST_SWITCHES))
+			break;
+		sleep(1);
+	}
 	atomic_store(&stop, 1);
 	if (toggles)
 		pthread_join(toggler, NULL);
@@ -219,7 +233,7 @@ static int load(int argc, char **argv)
 		       writers[i].error ? strerrorname_np(writers[i].error) : "OK");
 	}
 	printf("acked=%lu failed=%lu switches=%lu refused=%lu\n", acked, failed,
-	       toggling.switches, toggling.refused);
+	       atomic_load(&toggling.switches), toggling.refused);
 	return 0;
 }
 

@@ -39,7 +39,8 @@ struct writer {
 struct toggle {
 	unsigned int pause_us;
 	const char *cache_type, *by_hand;
-	unsigned long switches, refused;
+	atomic_ulong switches;
+	unsigned long refused;
 };
 
 extern uint32_t run_number;

@@ -12,7 +12,7 @@ static int set(struct toggle *how, int fd, const char *mode)
 	int done = pwrite(fd, mode, strlen(mode), 0) == (ssize_t)strlen(mode);
 
 	if (done)
-		how->switches++;
+		atomic_fetch_add(&how->switches, 1);
 	else
 		how->refused++;
 	return done;
