@@ -5,7 +5,10 @@
 //! They are no block requests: a device that does not answer holds up the caller, whom a signal
 //! frees, and nobody else.
 
-use crate::disk::{Command, Purpose, QueueState, VirtioBlk};
+use crate::{
+    disk::VirtioBlk,
+    queue::{Command, Purpose, QueueState}, //
+};
 use kernel::{
     new_condvar,
     prelude::*,

@@ -3,7 +3,8 @@
 //! How a device is told the mode of its write cache.
 
 use crate::{
-    disk::{Command, Purpose, VirtioBlk},
+    disk::VirtioBlk,
+    queue::{Command, Purpose},
     switch::{Failure, Mode, Outcome, Way}, //
 };
 use kernel::{device, prelude::*};

@@ -10,6 +10,7 @@
 //! - `flush`: flushes, and writes that end only when they are on stable storage.
 //! - `control`: how a device is told the mode, by request or by configuration write.
 //! - `disk`: what the parts of a disk share, and the answers of the device.
+//! - `queue`: what is handed to the device, and what is kept with each virtqueue.
 //! - `request`: I/O.
 //! - `call`: commands for whose answer a caller waits.
 //! - `serial`: the serial number.
@@ -27,6 +28,7 @@ mod disk;
 mod flush;
 mod limits;
 mod name;
+mod queue;
 mod request;
 mod serial;
 mod switch;

@@ -15,7 +15,8 @@
 //! next one, as that which is under way may have begun before they were complete.
 
 use crate::{
-    disk::{Buffer, QueueState, VirtioBlk},
+    disk::VirtioBlk,
+    queue::{Buffer, QueueState},
     request::outcome, //
 };
 use core::mem;

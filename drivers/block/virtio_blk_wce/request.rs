@@ -3,9 +3,10 @@
 //! I/O: requests of the block layer to the device and back.
 
 use crate::{
-    disk::{Buffer, QueueState, VirtioBlk},
+    disk::VirtioBlk,
     flush,
-    limits, //
+    limits,
+    queue::{Buffer, QueueState}, //
 };
 use core::mem;
 use kernel::prelude::*;

@@ -2,7 +2,10 @@
 
 //! The disk's serial number, which is asked for anew for each reader, as `virtio_blk` does.
 
-use crate::disk::{Command, Purpose, VirtioBlk};
+use crate::{
+    disk::VirtioBlk,
+    queue::{Command, Purpose}, //
+};
 use kernel::prelude::*;
 use kernel_ext::block::virtio_blk::{request, status, Header, ID_BYTES};
 

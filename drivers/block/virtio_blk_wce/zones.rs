@@ -8,7 +8,8 @@
 
 use crate::{
     call::Calls,
-    disk::{Command, Purpose, VirtioBlk}, //
+    disk::VirtioBlk,
+    queue::{Command, Purpose}, //
 };
 use kernel::{device, prelude::*};
 use kernel_ext::{
