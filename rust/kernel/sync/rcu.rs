@@ -3,7 +3,7 @@
 //! RCU read-side critical sections.
 //!
 //! A [`Section`] stands for a section that the caller is in, whoever has begun it: a
-//! [`Guard`](kernel::sync::rcu::Guard) of the caller's own, or C code that calls Rust.
+//! [`Guard`] of the caller's own, or C code that calls Rust.
 
 use core::marker::PhantomData;
 use kernel::{sync::rcu::Guard, types::NotThreadSafe};
