@@ -2,6 +2,7 @@
 """Mutants of the driver: each is built, and has to be noticed by a test."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -60,7 +61,10 @@ class Mutant:
         log.write_text(built.stdout + built.stderr)
         if built.returncode:
             return "does not build"
-        return tested(log, built.stdout.split()[-1], self.tests)
+        # Other builds may remove this one from the cache before the tests are over.
+        module = OUT / f"{self.name}.ko"
+        shutil.copy2(built.stdout.split()[-1], module)
+        return tested(log, module, self.tests)
 
 
 def searched(log: Path) -> str:
@@ -76,14 +80,16 @@ def searched(log: Path) -> str:
     return "noticed" if found.returncode else "NOT NOTICED"
 
 
-def tested(log: Path, module: str, tests: str) -> str:
-    """What the tests say."""
-    environ = {**os.environ, "VBW_MODULE": module, "VBW_OUT": str(log.with_suffix(""))}
+def tested(log: Path, module: Path, tests: str) -> str:
+    """What the tests say: one has to fail, not merely be unable to begin."""
+    environ = {**os.environ, "VBW_MODULE": str(module), "VBW_OUT": str(log.with_suffix(""))}
     log.with_suffix("").mkdir(exist_ok=True)
     with log.open("a") as file:
         status = subprocess.run(
             [sys.executable, "-m", "pytest", "-c", "tests/pytest.ini", "-n", "0", "-x", "-q", *shlex.split(tests)],
             cwd=SRC, env=environ, stdout=file, stderr=file).returncode
+    if status == 1 and not re.search(r"\d+ failed", log.read_text().splitlines()[-1]):
+        return "tests can't begin"
     return {0: "NOT NOTICED", 1: "noticed"}.get(status, f"pytest ended with {status}")
 
 
