@@ -448,24 +448,13 @@ impl Handler for VirtioBlk {
             return;
         };
         let mut ring = queue.lock();
-        let mut used = false;
-
-        loop {
-            ring.disable_callbacks();
-            while let Some(buffer) = ring.pop() {
-                match buffer {
-                    Submission::Request(rq) if rq.is_fua() => {
-                        ring.fua_answered(&this, rq.into_inner(), Request::complete);
-                    }
-                    Submission::Request(rq) => rq.into_inner().complete(),
-                    Submission::Command(command) => this.answered(&mut ring, command),
-                }
-                used = true;
+        let used = ring.take_used(|ring, buffer| match buffer {
+            Submission::Request(rq) if rq.is_fua() => {
+                ring.fua_answered(&this, rq.into_inner(), Request::complete);
             }
-            if ring.enable_callbacks() {
-                break;
-            }
-        }
+            Submission::Request(rq) => rq.into_inner().complete(),
+            Submission::Command(command) => this.answered(ring, command),
+        });
 
         Self::check(&ring);
         if used {

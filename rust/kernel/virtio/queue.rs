@@ -200,6 +200,18 @@ impl<B: Buffer, S> RingGuard<'_, B, S> {
     #[inline]
     pub fn pop(&mut self) -> Option<B> {
         let vq = self.0.vq?;
+
+        // SAFETY: By the invariant of `Ring` `vq` is valid.
+        unsafe { self.pop_from(vq) }
+    }
+
+    /// As [`Self::pop`].
+    ///
+    /// # Safety
+    ///
+    /// `vq` must be the virtqueue that this ring has now.
+    #[inline]
+    unsafe fn pop_from(&mut self, vq: NonNull<bindings::virtqueue>) -> Option<B> {
         let mut len = 0;
 
         // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its use.
@@ -210,23 +222,36 @@ impl<B: Buffer, S> RingGuard<'_, B, S> {
         NonNull::new(ptr).map(|ptr| unsafe { B::from_raw(ptr) })
     }
 
-    /// Asks the device not to interrupt for more buffers; a hint.
+    /// Takes all buffers that the device is done with, and gives each to `f`, as [`Handler::used`]
+    /// has to. Returns whether there were any.
+    ///
+    /// Meanwhile the device is asked not to interrupt for more, which is a hint. When this returns
+    /// it has been asked to, and there are none.
     #[inline]
-    pub fn disable_callbacks(&mut self) {
-        if let Some(vq) = self.0.vq {
+    pub fn take_used(&mut self, mut f: impl FnMut(&mut Self, B)) -> bool {
+        let mut any = false;
+
+        // The virtqueue is looked up again after each call of `f`, which can exchange the guard for
+        // another one, or wait with the ring unlocked.
+        while let Some(vq) = self.0.vq {
             // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its use.
             unsafe { bindings::virtqueue_disable_cb(vq.as_ptr()) };
-        }
-    }
 
-    /// Asks the device to interrupt for more buffers. Returns `false` if there are some already.
-    #[inline]
-    pub fn enable_callbacks(&mut self) -> bool {
-        match self.0.vq {
-            // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its use.
-            Some(vq) => unsafe { bindings::virtqueue_enable_cb(vq.as_ptr()) },
-            None => true,
+            while let Some(vq) = self.0.vq {
+                // SAFETY: By the invariant of `Ring` `vq` is valid.
+                if let Some(buffer) = unsafe { self.pop_from(vq) } {
+                    any = true;
+                    f(self, buffer);
+                // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its use.
+                } else if unsafe { bindings::virtqueue_enable_cb(vq.as_ptr()) } {
+                    return any;
+                } else {
+                    break;
+                }
+            }
         }
+
+        any
     }
 
     /// Prepares to tell the device of the buffers that were added.
