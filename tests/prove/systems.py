@@ -44,15 +44,15 @@ def _file(how: str, index: int, **more: object) -> str:
     return ",".join(words + [f"{key}={value}" for key, value in more.items()])
 
 
-def _add(name: str, system: FileSystem, quick: bool = False) -> None:
-    @trial(name, quick=quick, what=f"{name}: files written by every rule; the guest switches; cuts")
+def _add(name: str, system: FileSystem, quick: bool = False, aio: bool = True, red: str = "") -> None:
+    @trial(name, quick=quick, red=red, what=f"{name}: files written by every rule; the guest switches; cuts")
     def files(bench: Bench) -> None:
         """Files written by every rule; the guest switches; cuts."""
         vm = mounted(bench, system)
         cuts = Cuts(bench, system, max(4, round(bench.seconds / 2)))
-        bench.load(vm, CACHE_TYPE, "toggle=20000", _file("fsync", 0, buffered=1), _file("fdatasync", 1),
-                   _file("dsync", 2, buffered=1), _file("aio", 3, depth=4), _file("uring-fsync", 4, depth=2),
-                   meanwhile=cuts.take)
+        words = [_file("fsync", 0, buffered=1), _file("fdatasync", 1), _file("dsync", 2, buffered=1),
+                 _file("uring-fsync", 4, depth=2)] + ([_file("aio", 3, depth=4)] if aio else [])
+        bench.load(vm, CACHE_TYPE, "toggle=20000", *words, meanwhile=cuts.take)
         vm.kill()
         cuts.check()
         bench.at_least("switches", bench.notes["switches"], 10)
@@ -61,5 +61,7 @@ def _add(name: str, system: FileSystem, quick: bool = False) -> None:
 
 _add("ext4", EXT4, quick=True)
 _add("xfs", XFS)
-_add("btrfs", BTRFS)
+_add("btrfs", BTRFS, aio=False)
+# Still missing long after, when everything had been flushed many times: so not for want of a flush.
+_add("btrfs-aio", BTRFS, red="files lack what AIO with O_DSYNC has written into holes")
 _add("dm-crypt", DM_CRYPT)
