@@ -30,6 +30,10 @@ check: ## lint, builds and all tests
 check-guest: ## the tests that boot guests, and what they are tested with; KERNEL=…: on another kernel
 	@$S/run.sh $(if $(KERNEL),--kernel $(KERNEL)) --root-disk python3 -m pytest -c tests/pytest.ini tests
 
+.PHONY: check-long
+check-long: ## what takes too long for make check: the life of the Debian package
+	@$S/run.sh --root-disk python3 -m pytest -c tests/pytest.ini -m long tests
+
 .PHONY: check-kernels
 check-kernels: ## some of them on Debian's amd64 and rt-amd64 kernels
 	@$S/check-kernels.sh

@@ -17,7 +17,8 @@ import pytest
 from vbw import debian
 from vbw.machine import Config, Disk, file_node, raw_node
 
-pytestmark = [pytest.mark.stock_kernel("a distribution's kernel, with its initramfs"), pytest.mark.xdist_group("package")]
+pytestmark = [pytest.mark.stock_kernel("a distribution's kernel, with its initramfs"), pytest.mark.xdist_group("package"),
+              pytest.mark.long("a Debian with compilers, in which the package makes a KDIR")]
 
 NEXT = "0.2"
 # One disk is told by its serial number, and one that has none by its place.
