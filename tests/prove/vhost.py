@@ -77,18 +77,19 @@ def switches(bench: Bench) -> None:
         bench.at_least("switches", bench.notes["switches"], 10)
 
 
-@trial("vhost-user-restart")
+@trial("vhost-user-restart", red="a daemon that comes back writes back, and cache_type says write through")
 def restart(bench: Bench) -> None:
-    """The guest writes through; the daemon is killed and comes back, in the mode that it starts with."""
+    """The guest writes through; the daemon is killed and comes back, and goes on in the guest's mode."""
     with _guest(bench, bench.serve()) as (vm, daemon):
         def step() -> None:
             time.sleep(0.5 + bench.random.random())
             daemon.kill()
+            before = bench.judge.acknowledged
             daemon.start()
+            # To be killed while QEMU connects to it breaks a device for good, with any QEMU.
+            until(lambda: bench.judge.acknowledged > before, "the guest goes on")
             bench.note("restarts", 1)
-        # That the daemon comes back in write back is a change by the host: plain writes are not durable then.
-        for words in ([writer("fsync")], [writer("aio", depth=4)],
-                      [writer("dsync"), writer("uring-fsync", 1, depth=4)]):
+        for words in ([writer("fsync")], [writer("aio", depth=4)], ["steady=through", writer("plain")]):
             set_mode(vm, "write through")
             bench.load(vm, *words, meanwhile=step, steps=1, may_fail=True, seconds=max(3, bench.seconds / 2))
             mode = vm.guest("cat /sys/block/vda/cache_type")
