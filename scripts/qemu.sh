@@ -66,8 +66,6 @@ DEVICES=("$VBW_SRC/scripts/qemu-devices.mak")
 [ ! -e "$OTHERS/devices.mak" ] || DEVICES+=("$OTHERS/devices.mak")
 DEVICES_IN_TREE=configs/devices/x86_64-softmmu/vbw.mak
 PROGRAMS=(qemu-system-x86_64 qemu-img qemu-io storage-daemon/qemu-storage-daemon)
-# Counts the instructions that a guest executes.
-PLUGINS=(tests/tcg/plugins/libinsn.so)
 
 TESTS=(
 	"${PROGRAMS[@]}" qemu-nbd tests/qtest/qos-test
@@ -177,8 +175,8 @@ build_in_tree() {
 
 make_qemu() {
 	local held
-	build_in_tree "$PART_LOG" "${PROGRAMS[@]}" "${PLUGINS[@]}"
-	(cd "$work/build" && cp --reflink=auto "${PROGRAMS[@]}" "${PLUGINS[@]}" "$1")
+	build_in_tree "$PART_LOG" "${PROGRAMS[@]}"
+	(cd "$work/build" && cp --reflink=auto "${PROGRAMS[@]}" "$1")
 	unlock "$held"
 }
 
@@ -238,7 +236,7 @@ if [ ${#targets[@]} -gt 0 ]; then
 	cd "$work/build"
 	exec "$@" <"$work/touched"
 fi
-part qemu "$(key "$work" "${PROGRAMS[*]} ${PLUGINS[*]}" "${names[*]}" "$(digest "${names[@]/#/$PATCHES/}")")" make_qemu
+part qemu "$(key "$work" "${PROGRAMS[*]}" "${names[*]}" "$(digest "${names[@]/#/$PATCHES/}")")" make_qemu
 prune qemu-source 2
 prune qemu-work 6
 prune qemu 4

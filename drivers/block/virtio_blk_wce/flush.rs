@@ -130,7 +130,9 @@ fn send(
     ring: &mut RingGuard<'_, Buffer, QueueState>,
     rq: Request<VirtioBlk>,
 ) -> Result<(), (Mapped<Request<VirtioBlk>>, Error)> {
-    ring.add(rq.map_without_data(Header::new(blk.endian(), request::FLUSH, 0, 0)))?;
+    let rq = rq.map_without_data(Header::new(blk.endian(), request::FLUSH, 0, 0));
+
+    ring.add(rq)?;
     ring.flushes.under_way = true;
     Ok(())
 }
