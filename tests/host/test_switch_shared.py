@@ -27,8 +27,8 @@ IOTHREADS = ["-object", "iothread,id=io0"]
 def shared(image):
     """A machine with two disks on one node."""
     def config(props, **more):
-        disk = Disk(raw_node(file_node(image)), props={"share-rw": True, **props})
-        second = ["-device", "virtio-blk-pci,id=disk1,drive=disk0-node,share-rw=on,disable-legacy=on"
+        disk = Disk(raw_node(file_node(image)), props={"share-rw": True, "serial": "disk0", **props})
+        second = ["-device", "virtio-blk-pci,id=disk1,drive=disk0-node,share-rw=on,disable-legacy=on,serial=disk1"
                              f"{''.join(f',{name}={value}' for name, value in props.items())}"]
         return Config(disks=[disk], extra=second, **more)
     return config
@@ -68,10 +68,13 @@ def test_each_disk_has_its_mode(boot, shared):
     """Though they share the image."""
     vm = boot(shared({}))
     vm.guest(wait_for_disks(2))
+    # Which of them gets which name is up to the guest.
+    devices = {disk: vm.guest(f"cat /sys/block/{disk}/serial") for disk in ("vda", "vdb")}
+    assert set(devices.values()) == {"disk0", "disk1"}
     modes = {"vda": "write back", "vdb": "write back"}
     for disk, mode in (("vda", "write through"), ("vdb", "write through"),
                        ("vda", "write back"), ("vdb", "write back")):
         assert set_mode(vm, mode, f"/sys/block/{disk}/cache_type") == "OK"
         modes[disk] = mode
-        assert {"vda": vm.host_mode("disk0"), "vdb": vm.host_mode("disk1")} == modes
+        assert {disk: vm.host_mode(device) for disk, device in devices.items()} == modes
     until(lambda: not descriptors.synchronous(vm), "the image stays open with O_DSYNC")
