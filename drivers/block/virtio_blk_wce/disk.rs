@@ -36,7 +36,6 @@ use kernel_ext::{
         mq::{QueueCounts, TagSet},
         number::{Index, Numbers},
         request::{Request, Status},
-        size::Size,
         virtio_blk::{feature, submission::Submission}, //
     },
     virtio::{
@@ -354,7 +353,7 @@ impl VirtioBlk {
                     // The block layer knows the zones that there were when the disk was added.
                     dev_warn!(dev, "[{}] a zoned disk keeps its size\n", disk.name());
                 } else {
-                    announce_capacity(dev, disk, sectors, "new size: ");
+                    limits::announce_capacity(dev, disk, sectors, "new size: ");
                     disk.set_capacity(sectors);
                 }
             }
@@ -497,30 +496,6 @@ fn end_all(mut requests: RequestList<Request<VirtioBlk>>) {
 fn end_unused(mut rq: Request<VirtioBlk>) {
     rq.unmap();
     rq.end(Status::IOERR);
-}
-
-/// Says how large the disk is.
-pub(crate) fn announce_capacity(
-    dev: &Device<device::Bound>,
-    disk: &Disk<VirtioBlk>,
-    sectors: u64,
-    what: &str,
-) {
-    let block_size = disk.logical_block_size();
-    let size = Size {
-        blocks: sectors.div_ceil(u64::from(block_size >> kernel::block::SECTOR_SHIFT)),
-        block_size,
-    };
-
-    dev_notice!(
-        dev,
-        "[{}] {}{} {}-byte logical blocks ({})\n",
-        disk.name(),
-        what,
-        size.blocks,
-        size.block_size,
-        size
-    );
 }
 
 /// Takes an index whose name no disk has.

@@ -253,7 +253,7 @@ impl VirtioBlkDriver {
         if dev.has_feature(feature::RO) {
             disk.set_read_only();
         }
-        disk::announce_capacity(dev, &disk, capacity, "");
+        limits::announce_capacity(dev, &disk, capacity, "");
         disk.set_capacity(capacity);
 
         // The attributes are there as soon as the disk is, and I/O begins while it is added.

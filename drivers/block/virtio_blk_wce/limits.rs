@@ -8,8 +8,10 @@ use crate::zones;
 use kernel::{device, prelude::*};
 use kernel_ext::{
     block::{
+        disk::Disk,
         limits::Limits,
-        mq::{self, Geometry, QueueCounts},
+        mq::{self, Geometry, Operations, QueueCounts},
+        size::Size,
         virtio_blk::{config, feature}, //
     },
     virtio::Device,
@@ -252,6 +254,30 @@ fn read_topology(dev: &Device<device::Bound>, limits: &mut Limits) -> Result {
     }
 
     Ok(())
+}
+
+/// Says how large the disk is.
+pub(crate) fn announce_capacity<T: Operations>(
+    dev: &Device<device::Bound>,
+    disk: &Disk<T>,
+    sectors: u64,
+    what: &str,
+) {
+    let block_size = disk.logical_block_size();
+    let size = Size {
+        blocks: sectors.div_ceil(u64::from(block_size >> kernel::block::SECTOR_SHIFT)),
+        block_size,
+    };
+
+    dev_notice!(
+        dev,
+        "[{}] {}{} {}-byte logical blocks ({})\n",
+        disk.name(),
+        what,
+        size.blocks,
+        size.block_size,
+        size
+    );
 }
 
 #[kunit_tests(virtio_blk_wce_limits)]

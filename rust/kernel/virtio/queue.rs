@@ -242,7 +242,8 @@ impl<B: Buffer, S> RingGuard<'_, B, S> {
                 if let Some(buffer) = unsafe { self.pop_from(vq) } {
                     any = true;
                     f(self, buffer);
-                // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its use.
+                // SAFETY: By the invariant of `Ring` `vq` is valid, and the lock serializes its
+                // use.
                 } else if unsafe { bindings::virtqueue_enable_cb(vq.as_ptr()) } {
                     return any;
                 } else {
