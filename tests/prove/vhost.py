@@ -19,11 +19,11 @@ from .trials import trial
 class Daemon:
     """The storage daemon with one export, which may be killed and started again."""
 
-    def __init__(self, bench: Bench, node: dict[str, Any]) -> None:
+    def __init__(self, bench: Bench, node: dict[str, Any], set_wce: bool) -> None:
         self.socket = bench.socket("export")
         self._log = bench.folder / "daemon.log"
         export = {"type": "vhost-user-blk", "id": "export", "node-name": "node", "writable": True,
-                  "addr": {"type": "unix", "path": str(self.socket)}}
+                  "addr": {"type": "unix", "path": str(self.socket)}, **({"set-wce": True} if set_wce else {})}
         self._command = [
             "setpriv", "--pdeathsig", "KILL", str(bench.env.qemu / "qemu-storage-daemon"), "--blockdev",
             json.dumps({**node, "node-name": "node"}), "--export", json.dumps(export)]
@@ -47,12 +47,13 @@ class Daemon:
 @contextmanager
 def _guest(bench: Bench, node: dict[str, Any]) -> Iterator[tuple[VM, Daemon]]:
     """A guest whose disk is such an export. It ends before the daemon does."""
-    daemon = Daemon(bench, node)
+    known = subprocess.run([bench.env.qemu / "qemu-system-x86_64", "-device", "vhost-user-blk-pci,help"],
+                           capture_output=True, text=True, check=True).stdout
+    set_wce = "set-wce" in known
+    daemon = Daemon(bench, node, set_wce)
     try:
         device: dict[str, Any] = {"driver": "vhost-user-blk-pci", "id": "disk0", "chardev": "export", "num-queues": 1}
-        known = subprocess.run([bench.env.qemu / "qemu-system-x86_64", "-device", "vhost-user-blk-pci,help"],
-                               capture_output=True, text=True, check=True).stdout
-        if "set-wce" in known:
+        if set_wce:
             device["set-wce"] = True
         config = Config(deadline=900 + 10 * bench.seconds, tolerated=r"I/O error, dev vda", extra=[
             "-object", "memory-backend-memfd,id=memory,size=512M,share=on", "-machine", "memory-backend=memory",
