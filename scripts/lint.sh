@@ -58,6 +58,8 @@ linux_checkpatch() {
 		"$kdir/scripts/checkpatch.pl" --no-tree --strict --terse --no-summary --show-types \
 			--file "$file" || status=1
 	done
+	# What it keeps for its next run, where there is a git.
+	rm -f .checkpatch-camelcase.*
 	return $status
 }
 

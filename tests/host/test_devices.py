@@ -45,11 +45,11 @@ NEITHER = {
 def test_cannot_be_switched(boot, disk, stock, props, start, mode):
     vm = boot(Config(stock_qemu=stock, disks=[disk(**props, **{"write-cache": start})]))
     assert access(vm) == "444"
-    expect(vm, mode, "none")
+    expect(vm, mode, "none", write_cache=mode)
     # Root may open a read-only attribute; what it writes must not arrive.
     with pytest.raises(GuestError, match="Permission denied|write error"):
         vm.guest(f"echo 'write through' > {SYS}/cache_type")
-    expect(vm, mode, "none")
+    expect(vm, mode, "none", write_cache=mode)
     write_and_verify(vm, 0, 5)
 
 

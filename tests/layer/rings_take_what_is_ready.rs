@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Only a request that is mapped and started can be added to a ring: the device would be shown lists
-//! of anything, or answer what the block layer does not know to be under way.
+//! Only a request that is mapped and started can be added to a ring: the device would be shown
+//! lists of anything, or answer what the block layer does not know to be under way.
 
 use kernel::prelude::*;
 use kernel_ext::{

@@ -44,8 +44,8 @@ impl Limits {
     }
 
     /// Writes that have to be on stable storage when they end reach the driver
-    /// [marked so](super::request::RequestInner::is_fua), instead of being followed by a flush. Has no
-    /// effect without [`Self::set_write_cache`].
+    /// [marked so](super::request::RequestInner::is_fua), instead of being followed by a flush. Has
+    /// no effect without [`Self::set_write_cache`].
     pub fn set_fua(&mut self) {
         self.0.features |= bindings::BLK_FEAT_FUA;
     }

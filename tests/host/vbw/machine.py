@@ -41,10 +41,10 @@ def raw_node(child: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"driver": "raw", "file": child, **more}
 
 
-def flush_fails_node(image: Path, once: bool = True) -> dict[str, Any]:
-    """An image whose first flush (or every flush) fails with EIO."""
+def flush_fails_node(image: Path, once: bool = True, times: int = 1) -> dict[str, Any]:
+    """An image whose first flush, or first few flushes, or every flush fails with EIO."""
     rule = {"event": "none", "iotype": "flush", "errno": 5, "once": once}
-    return raw_node({"driver": "blkdebug", "image": file_node(image), "inject-error": [rule]})
+    return raw_node({"driver": "blkdebug", "image": file_node(image), "inject-error": [rule] * times})
 
 
 @dataclass
