@@ -46,7 +46,7 @@ def sizes(bench: Bench) -> None:
     bench.at_least("sizes", bench.notes["sizes"], 20)
 
 
-@trial("L7", red="stock QEMU skips the flush of a write through that follows another flush")
+@trial("L7")
 def l7(bench: Bench) -> None:
     """Our driver on stock QEMU, a file, threads, one writer by fsync; the guest switches."""
     vm = bench.boot(bench.mount(), OURS, stock=True)
@@ -54,8 +54,8 @@ def l7(bench: Bench) -> None:
     bench.at_least("switches", bench.notes["switches"], 20)
 
 
-def _defect(name: str, way: dict, quick: bool, red: str = "") -> None:
-    @trial(f"L1-{name}", quick=quick, red=red)
+def _defect(name: str, way: dict) -> None:
+    @trial(f"L1-{name}")
     def defect(bench: Bench) -> None:
         """A part of the file cannot be made durable: every failed write has to fail, in write through."""
         node = bench.mount(**way)
@@ -70,11 +70,10 @@ def _defect(name: str, way: dict, quick: bool, red: str = "") -> None:
 
 
 for _name, _way in WAYS.items():
-    _defect(_name, _way, False, "one write takes the error of another" if "direct" not in _name and
-            _name != "native" else "")
+    _defect(_name, _way)
 
 
-@trial("L8", red="a device whose image cannot be opened again stays in write back, and the driver is not told")
+@trial("L8")
 def l8(bench: Bench) -> None:
     """The C driver, set-wce=off, an image that QEMU may not open any more; plain writes in write through."""
     bench.need_other_users()

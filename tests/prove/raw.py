@@ -106,7 +106,7 @@ def write_through(bench: Bench) -> None:
 
 
 
-@trial("L2", red="the tail of a split bio has lost FUA")
+@trial("L2")
 def l2(bench: Bench) -> None:
     """One writer of 1 MiB by AIO with O_DSYNC, few requests, short ones; the guest switches."""
     # Slow writes, so that most of a bio waits for a tag when a switch comes.
@@ -118,7 +118,7 @@ def l2(bench: Bench) -> None:
     bench.at_least("switches", bench.notes["switches"], 20)
 
 
-@trial("L3", red="what a cgroup's limit holds back has lost FUA")
+@trial("L3")
 def l3(bench: Bench) -> None:
     """Small writes by AIO with O_DSYNC below a cgroup's io.max; the guest switches."""
     vm = bench.boot(bench.serve())
@@ -135,7 +135,7 @@ def l3(bench: Bench) -> None:
 DM = {"binaries": ["/usr/sbin/dmsetup"], "modules": ["dm-mod"]}
 
 
-@trial("L4", red="a disk in write through has no flushes for device mapper to pass on")
+@trial("L4")
 def l4(bench: Bench) -> None:
     """dm-linear set up on a disk in write through, which then turns to write back; fsync on dm."""
     initrd = guestfiles.build(bench.env, **DM)
@@ -182,7 +182,7 @@ for _mode in ("write through", "write back"):
     _md(5, 3, _mode)
 
 
-@trial("L5", red="flushes stay off after a switch to the mode in force")
+@trial("L5")
 def l5(bench: Bench) -> None:
     """Flushes are turned off by hand, and the guest's next switch to write back turns them on."""
     vm = bench.boot(bench.serve())
@@ -190,7 +190,7 @@ def l5(bench: Bench) -> None:
     bench.at_least("switches", bench.notes["switches"], 20)
 
 
-@trial("L6", red="the host turns to write back without the driver's consent")
+@trial("L6")
 def l6(bench: Bench) -> None:
     """The host switches both ways; one writer by fsync."""
     vm = bench.boot(bench.serve())
