@@ -16,6 +16,8 @@ from vbw.vm import wait_for_disks
 
 MODULE = "/vbw/virtio_blk_wce.ko"
 REFUSED, WORKS = "refused", "works"
+# A type of requests: VIRTIO_BLK_T_FLUSH.
+FLUSH = 4
 MOST = 2**64 - 1
 
 # Field: offset, bytes, options of the device, {value: what becomes of the disk}
@@ -251,13 +253,14 @@ def test_switch_is_not_believed(hostile, what, word):
     assert set_mode(vm, "write through") == word
     assert device.count(what) == 1
     shown = "write back" if vm_config(device)[32] else "write through"
-    mode, flushes, status = guest_view(vm)
-    assert (mode, flushes) == (shown, shown)
-    assert status == f"error write through {word}"
+    assert guest_view(vm) == [shown, "write back", f"error write through {word}"]
+    before = device.requests(FLUSH)
+    assert vm.guest("vbwtool write /dev/vda 0 4096 1 && vbwtool fsync /dev/vda") == "OK\nOK"
+    assert device.requests(FLUSH) - before == 1
     device.behave()
     for mode in ("write through", "write back"):
         assert set_mode(vm, mode) == "OK"
-        assert guest_view(vm) == [mode, mode, f"ok {mode}"]
+        assert guest_view(vm) == [mode, "write back", f"ok {mode}"]
     write_and_verify(vm, 0, 2)
     unload(vm)
 

@@ -56,6 +56,9 @@ def compare(vm, disks=1):
 
 # What this driver has in addition.
 MORE = {"./cache_type_status": (None, ("444", "none"))}
+# What is different for a disk that can be switched: it takes flushes and FUA in either mode.
+FUA = {"./queue/fua": (("444", "0"), ("444", "1"))}
+FLUSHES = {"./queue/write_cache": (("644", "write through"), ("644", "write back"))}
 
 DEVICES = {
     "default": {},
@@ -79,7 +82,12 @@ DEVICES = {
 def test_sysfs(boot, disk, props):
     """All files of the disk, their modes and contents."""
     vm = boot(Config(cpus=4, disks=[disk(**props)]), driver=None)
-    assert compare(vm) == MORE
+    expected = dict(MORE)
+    if props.get("config-wce", True):
+        expected |= FUA
+        if props.get("write-cache") == "off":
+            expected |= FLUSHES
+    assert compare(vm) == expected
 
 
 ODD_DEVICES = {
@@ -91,7 +99,7 @@ ODD_DEVICES = {
 @pytest.mark.parametrize("options", ODD_DEVICES.values(), ids=ODD_DEVICES.keys())
 def test_sysfs_of_odd_devices(boot, testdev, options):
     vm = boot(machine_with(testdev(*options)), driver=None)
-    assert compare(vm) == MORE
+    assert compare(vm) == MORE | FUA
 
 
 def test_names_and_minors(boot):

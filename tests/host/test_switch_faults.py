@@ -479,7 +479,7 @@ def test_reopen(boot, image):
     with Ordeal(vm, "blockdev-reopen at the same time; the flush fails once") as ordeal:
         ordeal.fails()
         writer = vm.guest.start(
-            "for n in 1 2 3 4 5; do for mode in 'write through' 'write back'; do "
+            "for n in $(seq 100); do for mode in 'write through' 'write back'; do "
             "[ $(vbwtool set /sys/block/vda/cache_type \"$mode\") = OK ] || exit 1; done; done; echo OK")
         reopened = 0
         while writer.running():
