@@ -60,16 +60,18 @@ impl Flushes {
         mut end: impl FnMut(Request<VirtioBlk>),
     ) {
         if rq.is_partly_done() {
-            let flushed = rq.device_status() == status::OK;
+            // A write is not unsupported because a flush is.
+            let outcome = match rq.device_status() {
+                status::OK => status::OK,
+                _ => status::IOERR,
+            };
             self.under_way = false;
 
             let mut covered = mem::take(&mut self.covered);
             covered.push_tail(rq);
             while let Some(mut rq) = covered.pop() {
-                // A write is not unsupported because a flush is.
-                if !flushed {
-                    rq.set_device_status(status::IOERR);
-                }
+                // One whose own flush could not be sent has no status.
+                rq.set_device_status(outcome);
                 end(rq);
             }
         } else if blk.cache.needs_flushes() && outcome(&mut rq) == Status::OK {
