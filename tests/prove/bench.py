@@ -75,6 +75,8 @@ class Bench:
         self.storage: Storage
         self.judge: Judge
         self.files: fuse.FileSystem | None = None
+        # Whether every guest lives to say how many acknowledgements it has sent.
+        self.sent_is_known = True
 
     # The loop in which storage and judge live
 
@@ -125,7 +127,9 @@ class Bench:
         """Another storage of the same size and kind; if judged, a record may as well be there."""
         target = Storage(self.folder / "second", self.storage.size)
         self._storages.append(target)
-        self.judge.second = target if judged else None
+        if judged:
+            self.judge.second = target
+            target.found = None if self.storage.found is None else {}
         if self.files:
             return {"driver": "file", "filename": str(self.files.add("second", target)), "aio": "threads"}
         server = nbd.Server(target, self.random.getrandbits(32))

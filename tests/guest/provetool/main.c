@@ -217,7 +217,8 @@ static int load(int argc, char **argv)
 	/* What a slow machine has not switched often enough says nothing. */
 	for (waited = 0; waited < seconds + MAX_LONGER; waited++) {
 		if ((waited >= seconds || (stop_file && !access(stop_file, F_OK))) &&
-		    (!toggles || atomic_load(&toggling.switches) >= LEAST_SWITCHES))
+		    (!toggles || atomic_load(&toggling.gone) ||
+		     atomic_load(&toggling.switches) >= LEAST_SWITCHES))
 			break;
 		sleep(1);
 	}
