@@ -215,14 +215,32 @@ class Bench:
         self.end_load(job, seconds + 300, may_fail)
 
     def cut(self, path: Path) -> dict[int, int]:
-        """Cut the power: what is left goes to a file. Returns what was acknowledged by then."""
-        lucky = self.random if self.random.random() < 0.7 else None
+        """Cut the power: what is left goes to a file. Returns what was acknowledged by then.
 
-        def cut() -> dict[int, int]:
+        It happens at any moment, or as soon as something is acknowledged, which leaves no time to what is late.
+        """
+        lucky = self.random if self.random.random() < 0.7 else None
+        acked: dict[int, int] = {}
+        done = threading.Event()
+
+        def cut() -> None:
             self.storage.snapshot(path, lucky)
-            return dict(self.judge.acked)
+            acked.update(self.judge.acked)
+            done.set()
+
+        def cut_soon() -> None:
+            self.judge.at_next = cut
+
+        def cut_now() -> None:
+            if not done.is_set():
+                self.judge.at_next = None
+                cut()
+        if self.random.random() < 0.5:
+            self.call(cut_soon)
+            done.wait(2)
+        self.call(cut_now)
         self.note("cuts", 1)
-        return self.call(cut)
+        return acked
 
     def need_other_users(self) -> None:
         """Raise if there is only one user in this namespace."""

@@ -4,6 +4,7 @@
 import asyncio
 import struct
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from . import records
@@ -35,6 +36,8 @@ class Judge:
         self.acked: dict[int, int] = {}
         if where == "anywhere":
             storage.found = {}
+        # Called once, at the next acknowledgement, before anything else can happen.
+        self.at_next: Callable[[], None] | None = None
         self._server: asyncio.Server | None = None
 
     async def start(self, path: Path) -> None:
@@ -69,6 +72,9 @@ class Judge:
                 missing = block
         if missing is not None:
             self._lose(ack, missing)
+        if self.at_next:
+            todo, self.at_next = self.at_next, None
+            todo()
 
     def _is_durable(self, block: int, ack: Ack) -> bool:
         if self.where == "in cuts" or self.storage.found is not None and ack.rule in records.ZEROES:

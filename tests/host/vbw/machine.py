@@ -89,6 +89,8 @@ class Config:
     initrd: Path | None = None
     start_seconds: float = 60.0
     end_seconds: float = 20.0
+    # A thread of the host for each processor that is emulated.
+    parallel: bool = False
     # What the guest's kernel may complain of in this machine: a regular expression.
     tolerated: str = r"(?!)"
 
@@ -132,7 +134,8 @@ def command_line(env: Env, config: Config, initrd: Path, files: "Files | None") 
     # code that the kernel is patching after the kernel has put the new code there, and
     # the kernel, which on real processors never sees that, gives up. It costs nothing
     # where tests run two machines on two processors.
-    accel = "tcg,thread=single" if env.accel == "tcg" else env.accel
+    threads = "multi" if config.parallel else "single"
+    accel = f"tcg,thread={threads}" if env.accel == "tcg" else env.accel
     # The kernel's tests of its own ciphers are a second of a start of four, when emulated.
     kernel_args = "console=ttyS0 loglevel=5 panic=-1 cryptomgr.notests " + config.kernel_args
     if config.serial:
