@@ -185,7 +185,8 @@ def test_paths(env, page):
         place = env.src / name
         # A unit test of the series.
         if name.startswith("tests/unit/"):
-            place = next((path for path in (env.src / "qemu-patches").rglob("0*.patch") if name in path.read_text()), place)
+            patches = (env.src / "qemu-patches").rglob("0*.patch")
+            place = next((path for path in patches if name in path.read_text()), place)
         assert place.exists() or (env.src / "Documentation" / name).exists(), name
 
 
