@@ -167,6 +167,28 @@ class Bench:
         vm.load(driver, params)
         return vm
 
+    def move(self, vm: VM) -> VM:
+        """Send the guest to a file, and have another QEMU take it from there, while it writes."""
+        state = self.folder / f"state{len(self.vms)}"
+        vm.qmp("migrate", uri=f"file:{state}")
+        self._arrive(vm, "the migration")
+        vm.kill()
+        config = dataclasses.replace(vm.config, extra=[*vm.config.extra, "-incoming", "defer"])
+        there = VM(self.env, config, self.folder / f"vm{len(self.vms)}")
+        self.vms.append(there)
+        there.launch()
+        there.qmp("migrate-incoming", uri=f"file:{state}")
+        self._arrive(there, "the arrival")
+        state.unlink()
+        there.guest.resync()
+        there.config = vm.config
+        self.note("journeys", 1)
+        return there
+
+    def _arrive(self, vm: VM, what: str) -> None:
+        until(lambda: vm.qmp("query-migrate").get("status") in ("completed", "failed"), f"the end of {what}", 120)
+        self.expect(what, vm.qmp("query-migrate")["status"], "completed")
+
     def port(self, vm: VM) -> str:
         """The guest's device by which it acknowledges."""
         if vm.config.serial:

@@ -19,7 +19,6 @@ class Env:
     cache: Path
     qemu: Path
     qemu_stock: Path
-    testdev: Path
     kernel: Path
     release: str
     module: Path
@@ -27,6 +26,8 @@ class Env:
     out: Path
     accel: str
     debug: bool
+    # Empty where nobody has asked for them.
+    testdev: str = ""
     root_disk: str = ""
 
     @property
@@ -67,7 +68,6 @@ def load() -> Env:
         cache=_path("VBW_CACHE"),
         qemu=_path("VBW_QEMU"),
         qemu_stock=_path("VBW_QEMU_STOCK"),
-        testdev=_path("VBW_TESTDEV"),
         kernel=_path("VBW_KERNEL"),
         release=os.environ.get("VBW_RELEASE", ""),
         module=_path("VBW_MODULE"),
@@ -76,4 +76,5 @@ def load() -> Env:
         accel=_choose_accel(),
         debug=is_debug(),
         root_disk=os.environ.get("VBW_ROOT_DISK", ""),
+        testdev=os.environ.get("VBW_TESTDEV", ""),
     )
