@@ -13,6 +13,9 @@
 #include <linux/spinlock.h>
 #include <linux/virtio.h>
 
+/* How the kernel compiles its own helpers is said here. */
+#define __rust_helper
+
 bool rust_helper_virtio_test_bit(const struct virtio_device *vdev, unsigned int fbit);
 void rust_helper_virtio_clear_bit(struct virtio_device *vdev, unsigned int fbit);
 void rust_helper_virtio_device_ready(struct virtio_device *vdev);

@@ -95,6 +95,7 @@ const FEATURES_LEGACY: &[u32] = match FEATURES.split_last() {
 };
 
 kernel_ext::module_numbers! {
+    of "virtio_blk_wce";
     static NUM_REQUEST_QUEUES = "num_request_queues", 0o644,
         "Most request queues of a disk; 0 for as many as device and CPUs have";
     static POLL_QUEUES = "poll_queues", 0o644,

@@ -327,8 +327,10 @@ impl<T: Operations> Disk<T> {
         }
     }
 
-    /// Runs the queues that [`HwQueue::stop`](super::mq::HwQueue::stop) has stopped, at once, but
-    /// not in this context, which may be atomic.
+    /// Runs the queues that [`HwQueue::stop`] has stopped, at once, but not in this context, which
+    /// may be atomic.
+    ///
+    /// [`HwQueue::stop`]: super::mq::HwQueue::stop
     pub fn restart_queues(&self) {
         // SAFETY: The queue is valid.
         unsafe { bindings::blk_mq_start_stopped_hw_queues(self.queue(), true) };

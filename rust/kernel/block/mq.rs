@@ -7,12 +7,9 @@
 //!
 //! ```
 //! # use kernel::sync::Arc;
-//! # use kernel_ext::{
-//! #     block::mq::{Operations, TagSet},
-//! #     virtio::queue::{Handler, Running},
-//! # };
-//! # fn example<MyDisk: Operations, H: Handler>(running: &Running<'_, H>) -> Result {
-//! let tags = Arc::pin_init(TagSet::<MyDisk>::new(running, 128), GFP_KERNEL)?;
+//! # use kernel_ext::block::mq::{HwQueues, Operations, TagSet};
+//! # fn example<MyDisk: Operations, Q: HwQueues>(queues: &Q) -> Result {
+//! let tags = Arc::pin_init(TagSet::<MyDisk>::new(queues, 128), GFP_KERNEL)?;
 //! # let _ = tags;
 //! # Ok(())
 //! # }

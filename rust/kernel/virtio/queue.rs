@@ -115,14 +115,19 @@ impl<B: Buffer, S> Deref for RingGuard<'_, B, S> {
 
     #[inline]
     fn deref(&self) -> &S {
-        &self.0.state
+        // The guard has a field of that name, too, which the `kernel` crate can see.
+        let ring: &Ring<B, S> = &self.0;
+
+        &ring.state
     }
 }
 
 impl<B: Buffer, S> DerefMut for RingGuard<'_, B, S> {
     #[inline]
     fn deref_mut(&mut self) -> &mut S {
-        &mut self.0.state
+        let ring: &mut Ring<B, S> = &mut self.0;
+
+        &mut ring.state
     }
 }
 
