@@ -41,7 +41,11 @@ unpack_base() {
 }
 make_base() { step "series: the kernel's files that it changes" "$PART_LOG.log" unpack_base "$1"; }
 
-compose() { python3 "$VBW_SRC/scripts/intree_series.py" "$base" "$1/series"; }
+# The files stay beside the series, for who wants to apply it to no more than these.
+compose() {
+	python3 "$VBW_SRC/scripts/intree_series.py" "$base" "$1/series"
+	ln -s "$base" "$1/base"
+}
 make_series() { step "series: composing" "$PART_LOG.log" compose "$1"; }
 
 part intree-base "$(key "$(stat -c %s "$archive")" "$(python3 "$VBW_SRC/scripts/intree_series.py" --needs)")" make_base
