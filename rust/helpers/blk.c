@@ -47,16 +47,6 @@ void rust_helper_queue_limits_cancel_update(struct request_queue *q)
 	queue_limits_cancel_update(q);
 }
 
-unsigned int rust_helper_blk_mq_freeze_queue(struct request_queue *q)
-{
-	return blk_mq_freeze_queue(q);
-}
-
-void rust_helper_blk_mq_unfreeze_queue(struct request_queue *q, unsigned int memflags)
-{
-	blk_mq_unfreeze_queue(q, memflags);
-}
-
 void rust_helper_ratelimit_default_init(struct ratelimit_state *state)
 {
 	ratelimit_default_init(state);

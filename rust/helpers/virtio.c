@@ -18,8 +18,3 @@ void rust_helper_virtio_device_ready(struct virtio_device *vdev)
 {
 	virtio_device_ready(vdev);
 }
-
-void rust_helper_virtio_synchronize_cbs(struct virtio_device *vdev)
-{
-	virtio_synchronize_cbs(vdev);
-}

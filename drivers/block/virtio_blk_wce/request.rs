@@ -132,7 +132,11 @@ impl Operations for VirtioBlk {
             used = true;
             match buffer {
                 Submission::Request(rq) if rq.is_fua() => {
-                    ring.fua_answered(blk, rq.into_inner(), &mut end);
+                    let mut over = ring.fua_answered(blk, rq.into_inner());
+
+                    while let Some(rq) = over.pop() {
+                        end(rq);
+                    }
                 }
                 Submission::Request(rq) => end(rq.into_inner()),
                 // Commands go to the first queue, which is not polled.
@@ -166,7 +170,7 @@ impl Operations for VirtioBlk {
 
     fn geometry(blk: &Self, sectors: u64) -> Result<Geometry> {
         blk.with_device(|dev| limits::geometry(dev, sectors))
-            .ok_or(ENXIO)?
+            .ok_or(ENXIO)
     }
 }
 

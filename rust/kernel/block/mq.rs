@@ -241,19 +241,18 @@ impl<T: Operations> TagSet<T> {
                 queues.with_queues(|dev, counts| {
                     let mapping = Mapping { dev, counts };
 
-                    // SAFETY: `set` is valid for writes.
-                    unsafe {
-                        set.write(bindings::blk_mq_tag_set {
-                            ops: &Vtable::<T>::VALUE,
-                            nr_hw_queues: counts.total(),
-                            nr_maps: if counts.poll == 0 { 1 } else { POLL_MAP + 1 },
-                            queue_depth: depth,
-                            numa_node: bindings::NUMA_NO_NODE,
-                            cmd_size: u32::try_from(size_of::<T::RequestData>())?,
-                            driver_data: (&raw const mapping).cast_mut().cast(),
-                            ..Default::default()
-                        })
+                    // SAFETY: `set` is valid for writes, and may be all zeroes.
+                    let fields = unsafe {
+                        set.write_bytes(0, 1);
+                        &mut *set
                     };
+                    fields.ops = &Vtable::<T>::VALUE;
+                    fields.nr_hw_queues = counts.total();
+                    fields.nr_maps = if counts.poll == 0 { 1 } else { POLL_MAP + 1 };
+                    fields.queue_depth = depth;
+                    fields.numa_node = bindings::NUMA_NO_NODE;
+                    fields.cmd_size = u32::try_from(size_of::<T::RequestData>())?;
+                    fields.driver_data = (&raw const mapping).cast_mut().cast();
 
                     // SAFETY: `set` has just been initialized; it stays where it is. The mapping is
                     // there while the function maps CPUs to queues, which is done once: nobody

@@ -12,7 +12,7 @@ use kernel::{
     device,
     error::to_result,
     prelude::*,
-    sync::aref::AlwaysRefCounted,
+    sync::{aref::AlwaysRefCounted, rcu},
     types::Opaque, //
 };
 
@@ -83,10 +83,13 @@ impl Device<device::Bound> {
     /// would last for ever.
     pub(crate) fn reset(&self) {
         if self.is_absent() {
-            // SAFETY: `self` is a valid and bound device.
+            // SAFETY: `self` is a valid and bound device, which always has its operations.
             unsafe {
                 bindings::virtio_break_device(self.as_raw());
-                bindings::virtio_synchronize_cbs(self.as_raw());
+                match (*(*self.as_raw()).config).synchronize_cbs {
+                    Some(synchronize_cbs) => synchronize_cbs(self.as_raw()),
+                    None => rcu::synchronize_rcu(),
+                }
             }
             return;
         }
