@@ -18,14 +18,6 @@ use kernel_ext::{
 
 disk_attributes!(pub(crate) static GROUP: VirtioBlk = [SerialNumber, CacheType, CacheTypeStatus]);
 
-/// The word for a mode, as `queue/write_cache` and `cache_type` of other disks have it.
-pub(crate) fn word(mode: Mode) -> &'static str {
-    match mode {
-        Mode::WriteThrough => "write through",
-        Mode::WriteBack => "write back",
-    }
-}
-
 /// Writes words into a line.
 fn line(out: &mut Page<'_>, words: &[&str]) -> Result {
     let mut separator = "";
@@ -44,7 +36,7 @@ fn mode(value: &[u8]) -> Result<Mode> {
 
     [Mode::WriteThrough, Mode::WriteBack]
         .into_iter()
-        .find(|mode| word(*mode).as_bytes() == value)
+        .find(|mode| mode.word().as_bytes() == value)
         .ok_or(EINVAL)
 }
 
@@ -90,7 +82,7 @@ impl Attribute<VirtioBlk> for CacheType {
     }
 
     fn show(blk: &VirtioBlk, out: &mut Page<'_>) -> Result {
-        line(out, &[word(blk.cache.mode())])
+        line(out, &[blk.cache.mode().word()])
     }
 
     fn store(blk: ArcBorrow<'_, VirtioBlk>, value: &[u8]) -> Result {
@@ -116,7 +108,7 @@ impl Attribute<VirtioBlk> for CacheTypeStatus {
         let Some(ticket) = blk.cache.latest() else {
             return line(out, &["none"]);
         };
-        let mode = word(ticket.mode());
+        let mode = ticket.mode().word();
 
         match ticket.outcome() {
             None => line(out, &["pending", mode]),
@@ -142,7 +134,7 @@ mod tests {
     #[test]
     fn words_are_read_as_they_are_written() {
         for known in [Mode::WriteThrough, Mode::WriteBack] {
-            assert!(mode(word(known).as_bytes()) == Ok(known));
+            assert!(mode(known.word().as_bytes()) == Ok(known));
         }
     }
 

@@ -4,7 +4,6 @@
 
 use crate::{
     cache::Cache,
-    cache_type,
     call::Calls,
     control,
     flush,
@@ -339,7 +338,7 @@ impl VirtioBlk {
                 dev,
                 disk,
                 "a reset has changed the mode of the write cache, which was: ",
-                cache_type::word(wanted),
+                wanted.word(),
             );
         });
     }

@@ -12,6 +12,7 @@
 //! - `disk`: what the parts of a disk share, and the answers of the device.
 //! - `queue`: what is handed to the device, and what is kept with each virtqueue.
 //! - `request`: I/O.
+//! - `status`: what the block layer is told of a request.
 //! - `call`: commands for whose answer a caller waits.
 //! - `serial`: the serial number.
 //! - `zones`: zoned disks.
@@ -31,6 +32,7 @@ mod name;
 mod queue;
 mod request;
 mod serial;
+mod status;
 mod switch;
 mod watch;
 mod zones;
@@ -113,6 +115,7 @@ struct Bound<'bound> {
     shared: Arc<VirtioBlk>,
 }
 
+#[vtable]
 impl virtio::Driver for VirtioBlkDriver {
     type Data<'bound> = Bound<'bound>;
     type Handler = VirtioBlk;

@@ -17,7 +17,7 @@
 use crate::{
     disk::VirtioBlk,
     queue::{Buffer, QueueState},
-    request::outcome, //
+    status::outcome, //
 };
 use core::mem;
 use kernel::prelude::*;

@@ -100,12 +100,20 @@ unsafe impl<T: Operations> Send for Disk<T> {}
 unsafe impl<T: Operations> Sync for Disk<T> {}
 
 impl<T: Operations> Disk<T> {
-    const FOPS: bindings::block_device_operations = bindings::block_device_operations {
-        owner: this_module::<T::Module>().as_ptr(),
-        free_disk: Some(Self::free_disk),
-        getgeo: Some(Self::getgeo),
-        report_zones: Some(Self::report_zones),
-        ..pin_init::zeroed()
+    const FOPS: bindings::block_device_operations = {
+        let mut fops = bindings::block_device_operations {
+            owner: this_module::<T::Module>().as_ptr(),
+            free_disk: Some(Self::free_disk),
+            ..pin_init::zeroed()
+        };
+
+        if T::HAS_GEOMETRY {
+            fops.getgeo = Some(Self::getgeo);
+        }
+        if T::HAS_REPORT_ZONES {
+            fops.report_zones = Some(Self::report_zones);
+        }
+        fops
     };
 
     /// Makes a disk that nobody sees yet.

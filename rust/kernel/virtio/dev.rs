@@ -80,7 +80,8 @@ impl Device<device::Bound> {
     ///
     /// A device that is not there any more can't be reset, and does nothing either: its virtqueues
     /// are marked as broken instead. Transports wait for a device to say that it is reset, which
-    /// would last for ever.
+    /// would last for ever. It still does for one that goes after this has looked, as with every
+    /// driver.
     pub(crate) fn reset(&self) {
         if self.is_absent() {
             // SAFETY: `self` is a valid and bound device, which always has its operations.
