@@ -322,7 +322,8 @@ impl<T: Operations> RequestInner<T> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; the memory is taken without waiting.
+    /// `ENOMEM`, as the memory is taken without waiting; `EIO` if there are more ranges than the
+    /// block layer has counted.
     pub fn map_ranges<P: Zeroable>(&self, f: impl Fn(Range) -> P) -> Result<KVec<P>> {
         let most = usize::from(self.segments().max(1));
         let mut ranges = KVec::zeroed(most, GFP_ATOMIC)?;
@@ -338,25 +339,23 @@ impl<T: Operations> RequestInner<T> {
             let Some(bio) = next else {
                 break;
             };
-            let range = if as_one {
-                Range {
-                    sector: self.sector(),
-                    sectors: self.len() >> SECTOR_SHIFT,
-                }
+            let (sector, bytes) = if as_one {
+                next = None;
+                (self.sector(), self.len())
             } else {
                 // SAFETY: As above.
                 next = unsafe { bio.bi_next.as_ref() };
-                Range {
-                    sector: bio.bi_iter.bi_sector,
-                    sectors: bio.bi_iter.bi_size >> SECTOR_SHIFT,
-                }
+                (bio.bi_iter.bi_sector, bio.bi_iter.bi_size)
             };
 
-            *to = f(range);
+            *to = f(Range {
+                sector,
+                sectors: bytes >> SECTOR_SHIFT,
+            });
             found += 1;
-            if as_one {
-                break;
-            }
+        }
+        if next.is_some() {
+            return Err(EIO);
         }
         ranges.truncate(found);
 

@@ -106,14 +106,16 @@ impl Device<device::Bound> {
 
         // SAFETY: A valid device always has its operations.
         if let Some(get) = unsafe { (*(*self.as_raw()).config).get } {
+            // Fields of up to four bytes are read at once by every transport.
+            let generation = || if len > 4 { self.generation() } else { 0 };
+
             for _ in 0..100 {
-                let before = self.generation();
+                let before = generation();
 
                 // SAFETY: `self` is a valid device, and `bytes` has room for the longest field.
                 unsafe { get(self.as_raw(), offset, (&raw mut bytes).cast(), len as u32) };
 
-                // Fields of up to four bytes are read at once by every transport.
-                if len <= 4 || self.generation() == before {
+                if generation() == before {
                     break;
                 }
             }
