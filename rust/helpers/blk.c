@@ -50,13 +50,3 @@ __rust_helper void rust_helper_queue_limits_cancel_update(struct request_queue *
 {
 	queue_limits_cancel_update(q);
 }
-
-__rust_helper unsigned int rust_helper_blk_mq_freeze_queue(struct request_queue *q)
-{
-	return blk_mq_freeze_queue(q);
-}
-
-__rust_helper void rust_helper_blk_mq_unfreeze_queue(struct request_queue *q, unsigned int memflags)
-{
-	blk_mq_unfreeze_queue(q, memflags);
-}

@@ -18,8 +18,3 @@ __rust_helper void rust_helper_virtio_device_ready(struct virtio_device *vdev)
 {
 	virtio_device_ready(vdev);
 }
-
-__rust_helper void rust_helper_virtio_synchronize_cbs(struct virtio_device *vdev)
-{
-	virtio_synchronize_cbs(vdev);
-}
