@@ -58,6 +58,10 @@ prove: ## durability: an independent judge of every acknowledged write; PROVE=qu
 check-debug: ## the tests that boot guests, on a kernel with KASAN and lockdep
 	@$S/check-debug.sh
 
+.PHONY: intree
+intree: ## the driver in the kernel's own tree: patches, built in and as a module, tests there; EACH=1: after each patch
+	@$S/intree.sh $(if $(EACH),--each)
+
 .PHONY: bench
 bench: ## speed beside the kernel's own driver and a QEMU without the patches
 	@$S/measure.sh speed instructions

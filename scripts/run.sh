@@ -1,15 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/run.sh [--kernel RELEASE] [--root-disk] [--no-testdev] [--debug] CMD [ARG…]
+# Usage: scripts/run.sh [--kernel RELEASE] [--root-disk] [--no-testdev] [--debug | --intree] CMD [ARG…]
 #
 # Makes whatever is missing (build root, KDIR, driver, QEMU, test device, initramfs) and runs CMD in the build
 # root. All that CMD needs to know of what was built is in the environment that is set below.
 # With --kernel the guests' kernel, and the one that the driver is built for, is another one of Debian's, named
 # as in scripts/kdir.sh.
 # With --root-disk also the Debian that tests/host/test_root_disk.py makes a guest's disk of.
-# With --no-testdev the test device, which only tests need, is left out.
-# With --debug the guests' kernel is that of scripts/debug-kernel.sh, not the stock one.
+# With --no-testdev the test devices, which only tests need, are left out.
+# With --debug the guests' kernel is that of scripts/debug-kernel.sh, not the stock one; with --intree it is the
+# one of scripts/intree.sh whose own module the driver is.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -39,9 +40,9 @@ if [ "$1" = --no-testdev ]; then
 	shift
 	[ $# -gt 0 ] || die "no command; see scripts/run.sh --help"
 fi
-export VBW_DEBUG=
-if [ "$1" = --debug ]; then
-	VBW_DEBUG=1
+export VBW_DEBUG="" VBW_INTREE=""
+if [ "$1" = --debug ] || [ "$1" = --intree ]; then
+	[ "$1" = --debug ] && VBW_DEBUG=1 || VBW_INTREE=1
 	shift
 	[ $# -gt 0 ] || die "no command; see scripts/run.sh --help"
 fi
@@ -76,6 +77,10 @@ if [ -n "$VBW_DEBUG" ]; then
 	kdir=$("$scripts/debug-kernel.sh")
 	VBW_MODULES=$kdir/guest
 	VBW_RELEASE=$(cat "$VBW_MODULES/release")
+elif [ -n "$VBW_INTREE" ]; then
+	VBW_INTREE=$("$scripts/intree.sh" --kernels)
+	VBW_MODULES=$VBW_INTREE/module
+	VBW_RELEASE=$(cat "$VBW_MODULES/release")
 else
 	VBW_RELEASE=${VBW_KERNEL_RELEASE:-$LINUX_RELEASE}
 	kdir=$("$scripts/kdir.sh" ${VBW_KERNEL_RELEASE:+--keep} "$VBW_RELEASE")
@@ -85,7 +90,11 @@ VBW_KERNEL=$VBW_MODULES/vmlinuz
 [ -e "$VBW_KERNEL" ] || VBW_KERNEL=/boot/vmlinuz-$VBW_RELEASE
 export VBW_RELEASE VBW_MODULES VBW_KERNEL
 
-VBW_MODULE=$("$scripts/module.sh" "$kdir")
+if [ -n "$VBW_INTREE" ]; then
+	VBW_MODULE=$VBW_MODULES/kernel/drivers/block/virtio_blk_wce/virtio_blk_wce.ko
+else
+	VBW_MODULE=$("$scripts/module.sh" "$kdir")
+fi
 VBW_INITRAMFS=$("$scripts/initramfs.sh" "$VBW_MODULES")
 [ -z "$testdev" ] || VBW_TESTDEV=$("$scripts/testdev.sh")
 wait "$qemu" || exit

@@ -31,7 +31,7 @@ def specdev(env, folder, image, boot):
             socket = Path(sockets) / "specdev"
             with (folder / "specdev.log").open("wb") as log:
                 devices.append(subprocess.Popen(
-                    ["setpriv", "--pdeathsig", "KILL", env.testdev.with_name("vbw-specdev"), "--socket", socket,
+                    ["setpriv", "--pdeathsig", "KILL", Path(env.testdev).with_name("vbw-specdev"), "--socket", socket,
                      "--image", image, "--queues", "2", *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log))
             vm = boot(Config(memory_mb=512, extra=[
                 "-object", "memory-backend-memfd,id=memory,size=512M,share=on", "-machine", "memory-backend=memory",

@@ -21,6 +21,7 @@ pub struct Yours(KVec<u64>);
 /// An attribute of the first one.
 pub struct Size;
 
+#[vtable]
 impl Attribute<Mine> for Size {
     const NAME: &'static CStr = c"size";
 

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from vbw.machine import Config
@@ -116,7 +117,7 @@ def _interop(name: str, generic: bool, quick: bool) -> None:
         image = bench.mount()["filename"]
         device = {"driver": "vhost-user-device-pci", "virtio-id": 2, "num_vqs": 2, "vq_size": 1024,
                   "config_size": 96} if generic else _frontend(bench, 2)
-        command = [str(bench.env.testdev.with_name("vbw-specdev")), "--socket", str(bench.socket("export")),
+        command = [str(Path(bench.env.testdev).with_name("vbw-specdev")), "--socket", str(bench.socket("export")),
                    "--image", image, "--queues", "2"]
         with _guest(bench, command, device) as (vm, _):
             bench.expect("queues", int(vm.guest("ls /sys/block/vda/mq | wc -l")), 2)

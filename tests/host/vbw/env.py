@@ -29,11 +29,13 @@ class Env:
     # Empty where nobody has asked for them.
     testdev: str = ""
     root_disk: str = ""
+    # The kernels of scripts/intree.sh, if the guests have one of these.
+    intree: Path | None = None
 
     @property
     def patience(self) -> int:
         """By how much longer than with the stock kernel to wait for a guest."""
-        return 3 if self.debug else 1
+        return 3 if self.debug or self.intree else 1
 
 
 def _path(name: str) -> Path:
@@ -61,6 +63,11 @@ def is_debug() -> bool:
     return bool(os.environ.get("VBW_DEBUG"))
 
 
+def is_intree() -> bool:
+    """Whether it has the driver in its own tree."""
+    return bool(os.environ.get("VBW_INTREE"))
+
+
 def load() -> Env:
     """Read the environment, or raise NotPrepared with what is missing."""
     return Env(
@@ -77,4 +84,5 @@ def load() -> Env:
         debug=is_debug(),
         root_disk=os.environ.get("VBW_ROOT_DISK", ""),
         testdev=os.environ.get("VBW_TESTDEV", ""),
+        intree=_path("VBW_INTREE") if is_intree() else None,
     )

@@ -87,6 +87,9 @@ class Config:
     # Another system than the harness's: its initramfs, and the seconds until its agent speaks and
     # that it takes to power off.
     initrd: Path | None = None
+    # Another kernel than the environment's, and one that starts from a disk at once.
+    kernel: Path | None = None
+    without_initrd: bool = False
     start_seconds: float = 60.0
     end_seconds: float = 20.0
     # A thread of the host for each processor that is emulated.
@@ -161,8 +164,8 @@ def command_line(env: Env, config: Config, initrd: Path, files: "Files | None") 
         "-cpu", "host" if env.accel == "kvm" else "qemu64",
         "-smp", str(config.cpus),
         "-m", str(config.memory_mb),
-        "-kernel", str(env.kernel),
-        "-initrd", str(initrd),
+        "-kernel", str(config.kernel or env.kernel),
+        *([] if config.without_initrd else ["-initrd", str(initrd)]),
         "-append", kernel_args.strip(),
         *(_logged(files, config.serial) if files else ["-serial", "mon:stdio"]),
     ]
