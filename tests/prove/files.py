@@ -46,7 +46,7 @@ def sizes(bench: Bench) -> None:
     bench.at_least("sizes", bench.notes["sizes"], 20)
 
 
-@trial("L7")
+@trial("L7", quick=True)
 def l7(bench: Bench) -> None:
     """Our driver on stock QEMU, a file, threads, one writer by fsync; the guest switches."""
     vm = bench.boot(bench.mount(), OURS, stock=True)
@@ -55,7 +55,7 @@ def l7(bench: Bench) -> None:
 
 
 def _defect(name: str, way: dict) -> None:
-    @trial(f"L1-{name}")
+    @trial(f"L1-{name}", quick=name.startswith("threads"))
     def defect(bench: Bench) -> None:
         """A part of the file cannot be made durable: every failed write has to fail, in write through."""
         node = bench.mount(**way)
@@ -73,7 +73,7 @@ for _name, _way in WAYS.items():
     _defect(_name, _way)
 
 
-@trial("L8")
+@trial("L8", quick=True)
 def l8(bench: Bench) -> None:
     """The C driver, set-wce=off, an image that QEMU may not open any more; plain writes in write through."""
     bench.need_other_users()
