@@ -337,7 +337,7 @@ impl VirtioBlk {
             complain(
                 dev,
                 disk,
-                "a reset has changed the mode of the write cache, which was: ",
+                "the mode of the write cache can't be brought back after a reset: ",
                 wanted.word(),
             );
         });

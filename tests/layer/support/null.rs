@@ -2,7 +2,8 @@
 
 //! A driver of disks that take nothing, for examples that need one.
 
-use kernel::{prelude::*, ThisModule};
+use crate::LocalModule;
+use kernel::prelude::*;
 use kernel_ext::{
     block::{
         batch::Completed,
@@ -15,19 +16,9 @@ use kernel_ext::{
 /// The driver.
 pub struct Null;
 
-/// Its module.
-pub struct Module;
-
-impl kernel::ModuleMetadata for Module {
-    const NAME: &'static CStr = c"null";
-
-    // SAFETY: This is what a driver has that is built into the kernel.
-    const THIS_MODULE: ThisModule = unsafe { ThisModule::from_ptr(core::ptr::null_mut()) };
-}
-
 #[vtable]
 impl Operations for Null {
-    type Module = Module;
+    type Module = LocalModule;
     type RequestData = ();
     type Data = ();
 
