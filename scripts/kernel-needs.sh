@@ -17,7 +17,7 @@ usage_if_asked "$@"
 
 # The first release whose Rust abstractions are those that the layer below the driver uses, and the last
 # one that the driver was tried with. A later one may do.
-FIRST=7.3 LAST=7.3
+FIRST=7.2 LAST=7.3
 # Built in or as a module.
 SETTINGS=(MODULES RUST BLOCK SYSFS VIRTIO X86_64)
 # The crates of that release: metadata, and procedural macros.

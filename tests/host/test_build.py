@@ -229,7 +229,7 @@ class TestKdir:
     def test_tree_too_old(self, env, copy):
         (copy / "include/config/kernel.release").write_text("6.18.3-custom\n")
         assert complaint(self.module(env, copy)).endswith(
-            "kernel 6.18.3-custom is too old: the driver needs the Rust abstractions of Linux 7.3 or later")
+            "kernel 6.18.3-custom is too old: the driver needs the Rust abstractions of Linux 7.2 or later")
 
     def test_tree_of_another_configuration(self, env, copy):
         text = (copy / ".config").read_text()

@@ -178,7 +178,10 @@ impl Pieces {
             if bio.bi_next.is_null() {
                 Some(Self {
                     first: bio.bi_io_vec.add(at.bi_idx as usize),
+                    #[cfg(not(linux_7_2))]
                     offset: at.bi_offset,
+                    #[cfg(linux_7_2)]
+                    offset: at.bi_bvec_done,
                     len: at.bi_size,
                 })
             } else {

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The `kernel` crate of Linux 7.2, with what the layer and the driver use of that of 7.3.
+//!
+//! It takes the place of the `kernel` crate for a kernel of that release, so that nothing else has
+//! to know of it. The names and meanings are those of 7.3. What no crate can add, a field's other
+//! name, is told by `cfg(linux_7_2)`, which `Kbuild` sets.
+
+pub use kernel::*;
+
+/// As [`kernel::prelude`].
+pub mod prelude {
+    pub use crate::error::code::EOPNOTSUPP;
+    // In the place of the trait that every value has, whose method has the same name.
+    pub use crate::init::InitPinned as Init;
+    pub use kernel::prelude::*;
+}
+
+/// As [`kernel::error`].
+pub mod error {
+    pub use kernel::error::*;
+
+    /// As [`kernel::error::code`].
+    pub mod code {
+        use core::num::NonZeroI32;
+        pub use kernel::error::code::*;
+        use kernel::{bindings, error::Error};
+
+        /// Operation not supported on transport endpoint.
+        pub const EOPNOTSUPP: Error = {
+            let Some(errno) = NonZeroI32::new(-(bindings::EOPNOTSUPP as i32)) else {
+                ::core::panic!("no error is zero");
+            };
+
+            // SAFETY: The one field of an `Error` is such a number, and its only invariant is that
+            // the number is that of an error. The sizes are compared by the compiler.
+            unsafe { ::core::mem::transmute::<NonZeroI32, Error>(errno) }
+        };
+    }
+}
+
+/// As [`kernel::init`].
+pub mod init {
+    pub use kernel::init::*;
+    use kernel::prelude::PinInit;
+
+    /// The method that initializes in place has another name here.
+    pub trait InitPinned<T, E>: PinInit<T, E> + Sized {
+        /// Initializes `slot`.
+        ///
+        /// # Safety
+        ///
+        /// The requirements are those of [`PinInit::__pinned_init`].
+        #[inline(always)]
+        unsafe fn __init(self, slot: *mut T) -> Result<(), E> {
+            // SAFETY: By the requirements of this function.
+            unsafe { self.__pinned_init(slot) }
+        }
+    }
+
+    impl<T, E, I: PinInit<T, E>> InitPinned<T, E> for I {}
+}
+
+/// The module that all this is compiled into.
+pub mod module {
+    use kernel::bindings;
+    pub use kernel::{InPlaceModule, Module, ModuleMetadata, ThisModule};
+
+    /// The module that has `M`.
+    pub const fn this_module<M: ModuleMetadata>() -> &'static ThisModule {
+        // SAFETY: Nothing of this is exported, so that whoever calls this is in the same module.
+        static THIS: ThisModule =
+            unsafe { ThisModule::from_ptr((&raw const bindings::__this_module).cast_mut()) };
+
+        &THIS
+    }
+}
+
+/// As [`kernel::sync`].
+pub mod sync {
+    pub use kernel::sync::*;
+
+    /// As [`kernel::sync::rcu`].
+    pub mod rcu {
+        pub use kernel::sync::rcu::*;
+
+        /// Waits until all read-side critical sections that there are have ended. May sleep.
+        pub fn synchronize_rcu() {
+            // SAFETY: The function may be called by whoever may sleep.
+            unsafe { kernel::bindings::synchronize_rcu() };
+        }
+    }
+}
+
+/// Creates the table of a driver's device ids, and the aliases for its module.
+#[macro_export]
+macro_rules! module_device_table {
+    ($bus:literal, $type:ty, $table:ident, @none, [$($id:expr),* $(,)?]) => {
+        const $table: $crate::device_id::IdArray<$type, (), { <[$type]>::len(&[$($id),*]) }> =
+            $crate::device_id::IdArray::new_without_index([$(($id, ())),*]);
+
+        const _: () = {
+            $crate::module_device_aliases!($bus, MODULE_TABLE, $table);
+        };
+    };
+}
+
+#[doc(hidden)]
+pub use kernel::module_device_table as module_device_aliases;
