@@ -24,7 +24,7 @@ DEVICES: dict[str, list[str]] = {
     "plain": ["--with", "secure-erase", "--with", "size-max"],
     "config-wce": ["--without", "set-wce", "--queues", "2"],
     "zoned": ["--zones", "4096", "--max-open", "4"],
-    "small": ["--without", "indirect", "--without", "flush", "--queue-size", "128"],
+    "small": ["--without", "indirect", "--without", "flush"],
 }
 
 
