@@ -338,7 +338,7 @@ impl VirtioBlk {
                 dev,
                 disk,
                 "the mode of the write cache can't be brought back after a reset: ",
-                wanted.word(),
+                wanted.into(),
             );
         });
     }
