@@ -15,12 +15,16 @@ help: ## what you are reading
 	@echo "BUILDROOT=none uses the tools of this host instead of a build root."
 
 .PHONY: demo
-demo: ## from nothing to the main job: a guest switches its disk's write cache
-	@$S/run.sh $S/demo.sh
+demo: ## from nothing to the main job: what stock parts lose is kept, and a guest switches its disk's write cache
+	@$S/demo.sh
+
+.PHONY: demo_svg
+demo_svg: ## the same, recorded: makes what README.md and Documentation/ show of it
+	@$S/demo-svg.sh
 
 .PHONY: shell
 shell: ## a prompt in a guest that has the driver loaded and a disk
-	@$S/run.sh $S/shell.sh
+	@$S/shell.sh
 
 .PHONY: check
 check: ## lint, builds and all tests
@@ -53,6 +57,10 @@ prove: ## durability: an independent judge of every acknowledged write; PROVE=qu
 .PHONY: check-debug
 check-debug: ## the tests that boot guests, on a kernel with KASAN and lockdep
 	@$S/check-debug.sh
+
+.PHONY: intree
+intree: ## the driver in the kernel's own tree: patches, built in and as a module, tests there; EACH=1: after each patch
+	@$S/intree.sh $(if $(EACH),--each)
 
 .PHONY: bench
 bench: ## speed beside the kernel's own driver and a QEMU without the patches

@@ -54,7 +54,7 @@ user_namespaces() {
 
 make_root() {
 	local packages
-	packages=$(listed "$PACKAGES"/{build,kernel,debug,qemu,fuzz,test,testdev,lint,prove,deb}.list | paste -sd,)
+	packages=$(listed "$PACKAGES"/{build,kernel,debug,intree,qemu,fuzz,test,testdev,lint,prove,deb}.list | paste -sd,)
 	# Nobody reads static libraries of LLVM, but for those that programs with checks are linked
 	# with, nor the Rust compiler's own source.
 	step "build root: installing $SUITE with $(tr , '\n' <<<"$packages" | wc -l) packages and what they need" \

@@ -2,7 +2,9 @@
 """What a request costs a guest, counted to the instruction by scripts/plugin/count.c."""
 
 import bisect
+import lzma
 import re
+import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from vbw import cpio, initrd
 from vbw.env import Env
-from vbw.machine import Config, Disk
+from vbw.machine import Config, Disk, file_node, raw_node
 from vbw.vm import VM
 
 # Scatterlists, and what only Rust calls: what these call is for the driver, too.
@@ -39,6 +42,12 @@ ARGS = "cpuidle.off=1 nokaslr maxcpus=1 tsc_early_khz=1000000 mitigations=off"
 PROMPT, LATE = "vda", "vdb"
 LATENCY_NS = 1_000_000
 
+# Disks with a file system and a file in it; they take as long as the host does.
+FILE_SYSTEMS = {"vdc": "ext4", "vdd": "xfs"}
+# The smallest that mkfs.xfs makes.
+IMAGE_BYTES = 300 << 20
+FILE_MIB = 16
+
 
 @dataclass(frozen=True)
 class Load:
@@ -48,6 +57,11 @@ class Load:
     number: int = 960
     mode: str = "write back"
     disk: str = PROMPT
+
+    @property
+    def place(self) -> str:
+        """What is read and written: the disk, or the file in its file system."""
+        return f"/{self.disk}/file" if self.disk in FILE_SYSTEMS else f"/dev/{self.disk}"
 
 
 LOADS = {
@@ -60,6 +74,8 @@ LOADS = {
     "write and fsync": Load("fsync", 480, disk=LATE),
     "O_DSYNC, write back": Load("dsync", 480, disk=LATE),
     "O_DSYNC, write through": Load("dsync", 480, mode="write through", disk=LATE),
+    "ext4, write and fsync, write through": Load("fsync", 480, mode="write through", disk="vdc"),
+    "XFS, write and fsync, write through": Load("fsync", 480, mode="write through", disk="vdd"),
     "read of 128 KiB": Load("long", 320, disk=LATE),
     "discard": Load("discard", 480, disk=LATE),
     "read, polled": Load("poll"),
@@ -182,6 +198,31 @@ def sections(text: str) -> Iterator[list[str]]:
             lines.append(line)
 
 
+def file_systems(folder: Path) -> list[Disk]:
+    """Disks that each have a file system."""
+    disks = []
+    for disk, kind in FILE_SYSTEMS.items():
+        image = folder / f"{disk}.img"
+        with image.open("wb") as file:
+            file.truncate(IMAGE_BYTES)
+        subprocess.run([f"mkfs.{kind}", "-q", image], check=True)
+        disks.append(Disk(raw_node(file_node(image)), name=f"disk-{kind}", props={"num-queues": 2}))
+    return disks
+
+
+def modules_archive(env: Env, folder: Path) -> Path:
+    """An initramfs with the file systems that the kernel has as modules."""
+    archive = cpio.Archive()
+    for kind in FILE_SYSTEMS.values():
+        packed = Path(f"/usr/lib/modules/{env.release}/kernel/fs/{kind}/{kind}.ko.xz")
+        if packed.exists():
+            archive.add(f"modules/{kind}.ko", lzma.decompress(packed.read_bytes()))
+    base = initrd.build(env).read_bytes()
+    path = folder / "initrd"
+    path.write_bytes(base + bytes(-len(base) % 4) + archive.finish())
+    return path
+
+
 def count(env: Env, plugin: Path, driver: str, module: str,
           say: Callable[[str], None], loads: dict[str, Load] | None = None) -> dict[str, Counts]:
     """Put all loads on a driver's disk, in a guest of its own."""
@@ -194,18 +235,30 @@ def count(env: Env, plugin: Path, driver: str, module: str,
         disks = [Disk({"driver": "null-co", "size": 64 << 20, "read-zeroes": True, **more}, name=disk,
                       props={"num-queues": 2, "ioeventfd": False})
                  for disk, more in (("disk0", {}), ("disk1", {"latency-ns": LATENCY_NS}))]
+        mounted = [disk for disk in FILE_SYSTEMS if disk in {load.disk for load in loads.values()}]
+        if mounted:
+            disks += file_systems(folder)
         config = Config(disks=disks, cpus=2, kernel_args=ARGS, start_seconds=250, deadline=1800,
+                        initrd=modules_archive(env, folder) if mounted else None,
                         extra=["-icount", "shift=0", "-plugin", f"{plugin},out={result}"])
         vm = VM(env, config, folder)
         vm.start()
         try:
             vm.guest(f"insmod {module} poll_queues=1")
             vm.guest("until [ -b /dev/vda ] && [ -b /dev/vdb ]; do usleep 20000; done")
+            for disk in mounted:
+                kind = FILE_SYSTEMS[disk]
+                vm.guest(f"! [ -e /modules/{kind}.ko ] || insmod /modules/{kind}.ko; mkdir /{disk}; "
+                         f"until [ -b /dev/{disk} ]; do usleep 20000; done; "
+                         f"mount -t {kind} /dev/{disk} /{disk} && "
+                         f"dd if=/dev/zero of=/{disk}/file bs=1M count={FILE_MIB} && sync", 600)
             symbols = Symbols(vm.guest("grep -i ' [tw] ' /proc/kallsyms", 300), driver)
             for what, load in loads.items():
                 say(f"instructions, {driver}: {what}")
                 vm.guest(f"echo '{load.mode}' > /sys/block/{load.disk}/cache_type")
-                vm.guest(f"loadtool {load.tool} /dev/{load.disk} {load.number} 96", 300)
+                vm.guest(f"loadtool {load.tool} {load.place} {load.number} 96", 600)
+            for disk in mounted:
+                vm.guest(f"umount /{disk}", 300)
             vm.finish()
         finally:
             vm.kill()

@@ -125,7 +125,7 @@ short_files() {
 
 check "rustfmt: ${#rust[@]} files" rustfmt --check "${rust[@]}"
 check "clippy, and the C compiler, without a warning" clippy
-check "clippy, for the test device" scripts/testdev.sh --clippy
+check "clippy, for the test devices" scripts/testdev.sh --clippy
 check "rustdoc, without a warning" scripts/doc.sh
 check "no unsafe in the driver" no_unsafe
 check "Linux's checkpatch: $((${#c[@]} + ${#rust[@]})) files" linux_checkpatch "${c[@]}" "${rust[@]}"

@@ -14,5 +14,5 @@ set -euo pipefail
 usage_if_asked "$@"
 
 # Inside run.sh all that is needed is there already.
-[ -n "${VBW_INITRAMFS-}" ] || exec "$VBW_SRC/scripts/run.sh" "$VBW_SRC/scripts/shell.sh" "$@"
+[ -n "${VBW_INITRAMFS-}" ] || exec "$VBW_SRC/scripts/run.sh" --no-testdev "$VBW_SRC/scripts/shell.sh" "$@"
 exec python3 "$VBW_SRC/scripts/shell.py" "$@"

@@ -19,8 +19,8 @@ from vbw.machine import Config, Disk, file_node, raw_node
 from vbw.testdev import TestDevice
 from vbw.vm import OURS, VM
 
-# What asks for the checks that only the debug kernel has.
-collect_ignore = [] if vbw_env.is_debug() else ["debug"]
+# What asks for the checks that only the debug kernel has, and for kernels with the driver in their own tree.
+collect_ignore = ["debug"] * (not vbw_env.is_debug()) + ["intree"] * (not vbw_env.is_intree())
 
 VMS = pytest.StashKey[list[VM]]()
 FOLDER = pytest.StashKey[Path]()

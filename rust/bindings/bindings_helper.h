@@ -13,10 +13,10 @@
 #include <linux/ratelimit.h>
 #include <linux/scatterlist.h>
 #include <linux/virtio.h>
+#include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
-#include <uapi/linux/virtio_blk.h>
-#include <uapi/linux/virtio_ring.h>
+#include <linux/virtio_ring.h>
 
 #include "../../include/uapi/linux/virtio_blk_wce.h"
 #include "../helpers/helpers.h"

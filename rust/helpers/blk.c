@@ -1,63 +1,52 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/blk-mq.h>
+#include <linux/blkdev.h>
+#include <linux/idr.h>
 
 #include "helpers.h"
 
 /* Indices of disks; DEFINE_IDA() is a macro that only C can use. */
 static DEFINE_IDA(index_ida);
 
-struct ida *rust_helper_index_ida(void)
+__rust_helper struct ida *rust_helper_index_ida(void)
 {
 	return &index_ida;
 }
 
-void rust_helper_rq_set_payload(struct request *rq, void *payload, unsigned int len)
+__rust_helper void rust_helper_rq_set_payload(struct request *rq, void *payload, unsigned int len)
 {
 	bvec_set_virt(&rq->special_vec, payload, len);
 	rq->rq_flags |= RQF_SPECIAL_PAYLOAD;
 }
 
-void *rust_helper_rq_payload(struct request *rq)
+__rust_helper void *rust_helper_rq_payload(struct request *rq)
 {
 	return bvec_virt(&rq->special_vec);
 }
 
 /* On the way of every request: one call for both, and the last thing that it does. */
-void rust_helper_complete_unless_faked(struct request *rq)
+__rust_helper void rust_helper_complete_unless_faked(struct request *rq)
 {
 	if (likely(!blk_should_fake_timeout(rq->q)))
 		blk_mq_complete_request(rq);
 }
 
-bool rust_helper_blk_mq_add_to_batch(struct request *rq, struct io_comp_batch *iob, bool is_error,
-				     void (*complete)(struct io_comp_batch *iob))
+__rust_helper bool rust_helper_blk_mq_add_to_batch(struct request *rq, struct io_comp_batch *iob,
+						   bool is_error,
+						   void (*complete)(struct io_comp_batch *iob))
 {
 	return blk_mq_add_to_batch(rq, iob, is_error, complete);
 }
 
 /* A structure of this size is better not returned by value across languages. */
-void rust_helper_queue_limits_start_update(struct request_queue *q, struct queue_limits *lim)
+__rust_helper void rust_helper_queue_limits_start_update(struct request_queue *q,
+							 struct queue_limits *lim)
 {
 	*lim = queue_limits_start_update(q);
 }
 
-void rust_helper_queue_limits_cancel_update(struct request_queue *q)
+__rust_helper void rust_helper_queue_limits_cancel_update(struct request_queue *q)
 {
 	queue_limits_cancel_update(q);
-}
-
-unsigned int rust_helper_blk_mq_freeze_queue(struct request_queue *q)
-{
-	return blk_mq_freeze_queue(q);
-}
-
-void rust_helper_blk_mq_unfreeze_queue(struct request_queue *q, unsigned int memflags)
-{
-	blk_mq_unfreeze_queue(q, memflags);
-}
-
-void rust_helper_ratelimit_default_init(struct ratelimit_state *state)
-{
-	ratelimit_default_init(state);
 }

@@ -13,10 +13,12 @@
 #include <linux/spinlock.h>
 #include <linux/virtio.h>
 
+/* How the kernel compiles its own helpers is said here. */
+#define __rust_helper
+
 bool rust_helper_virtio_test_bit(const struct virtio_device *vdev, unsigned int fbit);
 void rust_helper_virtio_clear_bit(struct virtio_device *vdev, unsigned int fbit);
 void rust_helper_virtio_device_ready(struct virtio_device *vdev);
-void rust_helper_virtio_synchronize_cbs(struct virtio_device *vdev);
 
 void rust_helper_queue_limits_start_update(struct request_queue *q, struct queue_limits *lim);
 void rust_helper_queue_limits_cancel_update(struct request_queue *q);
@@ -28,10 +30,7 @@ bool rust_helper_blk_mq_add_to_batch(struct request *rq, struct io_comp_batch *i
 				     void (*complete)(struct io_comp_batch *iob));
 unsigned long rust_helper_spin_lock_irqsave(spinlock_t *lock);
 void rust_helper_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
-bool rust_helper_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
 
 void rust_helper_ratelimit_default_init(struct ratelimit_state *state);
-unsigned int rust_helper_blk_mq_freeze_queue(struct request_queue *q);
-void rust_helper_blk_mq_unfreeze_queue(struct request_queue *q, unsigned int memflags);
 
 #endif /* _VIRTIO_BLK_WCE_HELPERS_H */

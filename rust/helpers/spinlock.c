@@ -4,7 +4,7 @@
 
 #include "helpers.h"
 
-unsigned long rust_helper_spin_lock_irqsave(spinlock_t *lock)
+__rust_helper unsigned long rust_helper_spin_lock_irqsave(spinlock_t *lock)
 {
 	unsigned long flags;
 
@@ -13,12 +13,7 @@ unsigned long rust_helper_spin_lock_irqsave(spinlock_t *lock)
 	return flags;
 }
 
-void rust_helper_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags)
+__rust_helper void rust_helper_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags)
 {
 	spin_unlock_irqrestore(lock, flags);
-}
-
-bool rust_helper_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags)
-{
-	return spin_trylock_irqsave(lock, *flags);
 }

@@ -4,22 +4,17 @@
 
 #include "helpers.h"
 
-bool rust_helper_virtio_test_bit(const struct virtio_device *vdev, unsigned int fbit)
+__rust_helper bool rust_helper_virtio_test_bit(const struct virtio_device *vdev, unsigned int fbit)
 {
 	return __virtio_test_bit(vdev, fbit);
 }
 
-void rust_helper_virtio_clear_bit(struct virtio_device *vdev, unsigned int fbit)
+__rust_helper void rust_helper_virtio_clear_bit(struct virtio_device *vdev, unsigned int fbit)
 {
 	__virtio_clear_bit(vdev, fbit);
 }
 
-void rust_helper_virtio_device_ready(struct virtio_device *vdev)
+__rust_helper void rust_helper_virtio_device_ready(struct virtio_device *vdev)
 {
 	virtio_device_ready(vdev);
-}
-
-void rust_helper_virtio_synchronize_cbs(struct virtio_device *vdev)
-{
-	virtio_synchronize_cbs(vdev);
 }

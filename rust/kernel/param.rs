@@ -7,6 +7,7 @@
 //! ```
 //! # use kernel_ext::module_numbers;
 //! module_numbers! {
+//!     of "my_driver";
 //!     static HOW_MANY = "how_many", 0o644, "How many";
 //! }
 //!
@@ -42,7 +43,7 @@ impl Number {
     ///
     /// # Safety
     ///
-    /// `module` must be the module that has the parameter.
+    /// `module` must be the module that has the parameter, or null for one that is built in.
     #[doc(hidden)]
     pub const unsafe fn definition(
         &'static self,
@@ -74,22 +75,44 @@ pub const fn bytes<const LEN: usize>(text: &str) -> [u8; LEN] {
     }
 }
 
-/// Declares parameters of the module, each a [`Number`]: its name, the mode of its file in sysfs,
-/// and its description.
+/// Declares parameters of the module that is named first, each a [`Number`]: its name, the mode of
+/// its file in sysfs, and its description.
 #[macro_export]
 macro_rules! module_numbers {
-    ($(
-        $(#[$doc:meta])*
-        $vis:vis static $number:ident = $name:literal, $mode:literal, $description:literal;
-    )*) => { $(
+    (
+        of $module:literal;
+        $(
+            $(#[$doc:meta])*
+            $vis:vis static $number:ident = $name:literal, $mode:literal, $description:literal;
+        )*
+    ) => { $(
         $(#[$doc])*
         $vis static $number: $crate::param::Number = $crate::param::Number::new();
 
         const _: () = {
-            // The spelling is what `modinfo` looks for.
-            const TEXT: &str = ::core::concat!(
-                "parmtype=", $name, ":uint\0", "parm=", $name, ":", $description, "\0"
-            );
+            // The spelling is what `modinfo` looks for. Of what is part of the kernel's image the
+            // text and the name begin with the module's name.
+            const TEXT: &str = if ::core::cfg!(MODULE) {
+                ::core::concat!(
+                    "parmtype=", $name, ":uint\0", "parm=", $name, ":", $description, "\0"
+                )
+            } else {
+                ::core::concat!(
+                    $module, ".parmtype=", $name, ":uint\0",
+                    $module, ".parm=", $name, ":", $description, "\0"
+                )
+            };
+            const NAME: &str = if ::core::cfg!(MODULE) {
+                ::core::concat!($name, "\0")
+            } else {
+                ::core::concat!($module, ".", $name, "\0")
+            };
+
+            #[cfg(MODULE)]
+            const OWNER: *const ::kernel::bindings::module =
+                &raw const ::kernel::bindings::__this_module;
+            #[cfg(not(MODULE))]
+            const OWNER: *const ::kernel::bindings::module = ::core::ptr::null();
 
             #[link_section = ".modinfo"]
             #[used]
@@ -101,14 +124,12 @@ macro_rules! module_numbers {
                 // SAFETY: It is the module that this is compiled into.
                 unsafe {
                     $number.definition(
-                        match ::core::ffi::CStr::from_bytes_with_nul(
-                            ::core::concat!($name, "\0").as_bytes(),
-                        ) {
+                        match ::core::ffi::CStr::from_bytes_with_nul(NAME.as_bytes()) {
                             Ok(name) => name,
                             Err(_) => ::core::panic!("a name with a NUL in it"),
                         },
                         $mode,
-                        &raw const ::kernel::bindings::__this_module,
+                        OWNER,
                     )
                 };
         };

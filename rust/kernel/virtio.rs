@@ -69,6 +69,7 @@
 //!
 //! virtio_device_table!(IDS, [virtio::DeviceId::from_type(2)]);
 //!
+//! #[vtable]
 //! impl virtio::Driver for MyDriver {
 //!     type Data<'bound> = MyData<'bound>;
 //!     type Handler = Shared;
@@ -119,7 +120,7 @@ use kernel::{
     device,
     device_id::{IdTable as DeviceIdTable, RawDeviceId},
     driver,
-    error::{from_result, to_result},
+    error::{from_result, to_result, VTABLE_DEFAULT_ERROR},
     prelude::*,
     sync::Arc,
     types::Opaque,
@@ -164,6 +165,7 @@ macro_rules! virtio_device_table {
 }
 
 /// A virtio driver.
+#[vtable]
 pub trait Driver: 'static {
     /// The driver's private data of a bound device.
     type Data<'bound>: Send + Sync + 'bound;
@@ -182,8 +184,8 @@ pub trait Driver: 'static {
 
     /// Drops features that the device offers and that make no sense without others that it does not
     /// offer. The device has not been told yet what is accepted.
-    fn validate(features: &mut Features<'_>) {
-        let _ = features;
+    fn validate(_features: &mut Features<'_>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Binds a device.
@@ -270,7 +272,9 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
         drv.feature_table_size = u32::try_from(T::FEATURES.len())?;
         drv.feature_table_legacy = T::FEATURES_LEGACY.as_ptr();
         drv.feature_table_size_legacy = u32::try_from(T::FEATURES_LEGACY.len())?;
-        drv.validate = Some(Self::validate_callback);
+        if T::HAS_VALIDATE {
+            drv.validate = Some(Self::validate_callback);
+        }
         drv.probe = Some(Self::probe_callback);
         drv.remove = Some(Self::remove_callback);
         drv.config_changed = Some(Self::config_changed_callback);

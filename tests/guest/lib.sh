@@ -1,5 +1,5 @@
-# shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
 #
 # What the guest's test scripts share. A script says what it tests in the comment
 # at its top (that is its --help), has functions named test_SOMETHING, and ends
@@ -7,6 +7,9 @@
 #
 # Each test runs in a subshell: fail and skip leave it at once, and what it
 # printed is shown with the result.
+
+# kselftest installs the tools beside the scripts.
+PATH=$(cd "$(dirname "$0")" && pwd):$PATH
 
 # The disk under test, set by run_tests.
 DISK=
@@ -147,7 +150,12 @@ run_test()
 
 run_tests()
 {
-	case ${1:---help} in
+	case ${1-} in
+	"")
+		script_help >&2
+		echo "1..0 # SKIP no disk was named"
+		exit 4
+		;;
 	-h | --help)
 		script_help
 		exit 0

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * loadtool - a number of requests to a disk, between two marks for scripts/plugin/count.c.
+ * loadtool - some requests to a disk or a file, between two marks for scripts/plugin/count.c.
  *
  * It does as little as it can besides, and nothing by chance: no clock, no random offsets. Some
  * requests go first, so that what is allocated once and for all is.
@@ -25,17 +25,18 @@
 #define MOST 64
 
 static const char usage[] =
-"Usage: loadtool LOAD DISK REQUESTS FIRST\n"
+"Usage: loadtool LOAD PLACE REQUESTS FIRST\n"
 "  LOAD is one of\n"
 "    read, write          one at a time\n"
 "    read32, write32      32 at a time, each submitted by itself when one has ended\n"
 "    read16, write16      submitted by 16, when all before have ended\n"
 "    poll                 reads, one at a time, polled\n"
-"    fsync                a write and a flush\n"
+"    fsync                a write and an fsync\n"
 "    dsync                writes with O_DSYNC\n"
 "    long                 reads of 128 KiB, 32 pages that are not neighbours\n"
 "    discard              discards of 4 KiB\n"
-"  Requests are of 4 KiB otherwise. FIRST of them go before those that are counted.\n";
+"  PLACE is a disk, or a file of at least 16 MiB. Requests are of 4 KiB otherwise. FIRST of\n"
+"  them go before those that are counted.\n";
 
 static int fd;
 static char *pages;

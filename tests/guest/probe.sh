@@ -11,6 +11,8 @@
 test_bound_to_our_driver()
 {
 	want virtio_blk_wce "$(driver_of "$DISK")" driver
+	# What is built in has no module.
+	grep -q "^virtio_blk_wce " /proc/modules || return 0
 	want virtio_blk_wce "$(basename "$(readlink "$SYS/device/driver/module")")" module
 }
 
@@ -44,8 +46,9 @@ test_first_and_last_sector()
 	[ "$(cat "$SYS/ro")" = 0 ] || skip "read-only disk"
 	size=$(blockdev --getsize64 "/dev/$DISK")
 	for offset in 0 $((size - 4096)); do
-		want OK "$(vbwtool write "/dev/$DISK" "$offset" 4096 $((offset + 1)))" "write at $offset"
-		want OK "$(vbwtool verify "/dev/$DISK" "$offset" 4096 $((offset + 1)))" "read at $offset"
+		seed=$((offset + 1))
+		want OK "$(vbwtool write "/dev/$DISK" "$offset" 4096 "$seed")" "write at $offset"
+		want OK "$(vbwtool verify "/dev/$DISK" "$offset" 4096 "$seed")" "read at $offset"
 	done
 }
 

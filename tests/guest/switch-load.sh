@@ -12,8 +12,9 @@ start_load()
 	need fio
 	rm -f /tmp/load.out
 	fio --name=load --filename="/dev/$DISK" --offset=1m --size=8m --rw=randwrite --bs=4k \
-		--direct=1 --ioengine=libaio --iodepth=32 --fsync=100 --verify=crc32c --do_verify=1 \
-		--verify_fatal=1 --loops=1000 --time_based --runtime=3600 --output=/tmp/load.out &
+		--direct=1 --ioengine=libaio --iodepth=32 --fsync=100 --verify=crc32c \
+		--do_verify=1 --verify_fatal=1 --loops=1000 \
+		--time_based --runtime=3600 --output=/tmp/load.out &
 	load=$!
 	wait_until disk_busy
 }

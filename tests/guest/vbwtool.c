@@ -56,7 +56,7 @@ static unsigned long number(const char *text)
 	unsigned long value = strtoul(text, &end, 0);
 
 	if (!*text || *end) {
-		fprintf(stderr, "vbwtool: '%s' is not a number\n", text);
+		fprintf(stderr, "vbwtool: '%s' is not numeric\n", text);
 		exit(2);
 	}
 	return value;

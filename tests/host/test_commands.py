@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+from xml.etree import ElementTree
 
 import pytest
 
@@ -27,16 +28,35 @@ def test_demo(env, folder):
     assert re.match(r"PASSED: \d+ checks in \d+ s$", result.stdout.splitlines()[-1])
     assert "\033" not in result.stdout, "plain text where no terminal is"
 
-    readme = (env.src / "README.md").read_text()
-    picture = re.search(r"^    1\. .*?^    PASSED.*?$", readme, re.M | re.S)
-    assert picture and without_figures(picture.group()) == without_figures(result.stdout), \
-        "README.md shows another demo"
+    page = (env.src / "Documentation" / "demo.rst").read_text()
+    shown = [line[4:] for line in page.splitlines() if line.startswith("    ") and line != "    $ make demo"]
+    assert without_figures(shown) == without_figures(result.stdout.splitlines()), \
+        "Documentation/demo.rst shows another demo: make demo_svg"
 
 
-def without_figures(text):
+def without_figures(lines):
     """The lines of the demo, without what differs from run to run."""
-    text = re.sub(r"\d+(\.\d+)*|tcg|kvm", "N", text)
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    words = (re.sub(r"\d+(\.\d+)*|tcg|kvm", "N", line) for line in lines)
+    return [re.sub(r"\s+", " ", line).strip() for line in words if line.strip()]
+
+
+def test_documents_show_the_same_demo(env):
+    """The recording, its text and the part of it in README.md are of one run."""
+    documents = env.src / "Documentation"
+    shown = [line for line in (documents / "demo.rst").read_text().splitlines() if line.startswith("    ")]
+    readme = (env.src / "README.md").read_text()
+    part = re.search(r"^    2\. .*?(?=^\S)", readme, re.M | re.S)
+    assert part
+    lines = [line for line in part.group().splitlines() if line]
+    assert len(lines) > 10 and "lost" in part.group()
+    start = shown.index(lines[0])
+    assert shown[start:start + len(lines)] == lines
+
+    names = {"svg": "http://www.w3.org/2000/svg"}
+    picture = ElementTree.parse(documents / "demo.svg")
+    drawn = {"".join(group.itertext()).rstrip() for group in picture.iterfind(".//svg:defs/svg:g", names)}
+    assert {line[4:].rstrip() for line in shown} <= drawn
+    assert "](Documentation/demo.svg)" in readme
 
 
 def test_demo_says_what_fails(env, folder):

@@ -101,6 +101,8 @@ def test_example_compiles(command, folder, kind, code):
     """As the kernel's own: in a function, with what every driver has in scope."""
     assert kind == "", "there are no examples that are not compiled"
     file = folder / "example.rs"
-    file.write_text("//! An example.\nuse kernel::prelude::*;\nconst __LOG_PREFIX: &[u8] = b\"example\\0\";\n"
+    file.write_text(f"//! An example.\n#[path = \"{SOURCE}/tests/layer/support/module.rs\"]\nmod module;\n"
+                    "use kernel::prelude::*;\nuse module::LocalModule;\n"
+                    "const __LOG_PREFIX: &[u8] = b\"example\\0\";\n"
                     f"/// Shows it.\npub fn example() {{\n{code}\n}}\n")
     assert errors(command, folder, file) == set(), (folder / "output").read_text()

@@ -2,6 +2,9 @@
 
 //! Attributes that take the data of one kind of disk can't be put into a group for another one.
 
+#[path = "support/module.rs"]
+mod module;
+
 use kernel::{device, prelude::*, sync::Arc};
 use kernel_ext::{
     block::{
@@ -11,6 +14,7 @@ use kernel_ext::{
     },
     disk_attributes,
 };
+use module::LocalModule;
 
 /// The data of a disk.
 pub struct Mine(u64);
@@ -21,6 +25,7 @@ pub struct Yours(KVec<u64>);
 /// An attribute of the first one.
 pub struct Size;
 
+#[vtable]
 impl Attribute<Mine> for Size {
     const NAME: &'static CStr = c"size";
 

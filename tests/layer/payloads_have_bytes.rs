@@ -2,11 +2,14 @@
 
 //! A payload is memory that is freed with the request: what has no bytes has no memory.
 
+#[path = "support/module.rs"]
+mod module;
 #[path = "support/null.rs"]
 mod null;
 
 use kernel::prelude::*;
 use kernel_ext::block::request::IdleRequest;
+use module::LocalModule;
 use null::Null;
 
 /// A word is something.

@@ -16,7 +16,7 @@ from vbw.env import Env
 from .trials import PROFILES, TRIALS, Result, run, seed_of
 
 # Each of these puts trials into the list.
-for _name in ("raw", "files", "formats", "systems", "databases", "journeys", "vhost", "controls"):
+for _name in ("raw", "stacks", "files", "formats", "systems", "databases", "journeys", "operations", "vhost", "controls"):
     importlib.import_module(f"prove.{_name}")
 
 

@@ -75,6 +75,8 @@ class Bench:
         self.storage: Storage
         self.judge: Judge
         self.files: fuse.FileSystem | None = None
+        # Whether every guest lives to say how many acknowledgements it has sent.
+        self.sent_is_known = True
 
     # The loop in which storage and judge live
 
@@ -125,7 +127,9 @@ class Bench:
         """Another storage of the same size and kind; if judged, a record may as well be there."""
         target = Storage(self.folder / "second", self.storage.size)
         self._storages.append(target)
-        self.judge.second = target if judged else None
+        if judged:
+            self.judge.second = target
+            target.found = None if self.storage.found is None else {}
         if self.files:
             return {"driver": "file", "filename": str(self.files.add("second", target)), "aio": "threads"}
         server = nbd.Server(target, self.random.getrandbits(32))
@@ -162,6 +166,28 @@ class Bench:
         vm.start()
         vm.load(driver, params)
         return vm
+
+    def move(self, vm: VM) -> VM:
+        """Send the guest to a file, and have another QEMU take it from there, while it writes."""
+        state = self.folder / f"state{len(self.vms)}"
+        vm.qmp("migrate", uri=f"file:{state}")
+        self._arrive(vm, "the migration")
+        vm.kill()
+        config = dataclasses.replace(vm.config, extra=[*vm.config.extra, "-incoming", "defer"])
+        there = VM(self.env, config, self.folder / f"vm{len(self.vms)}")
+        self.vms.append(there)
+        there.launch()
+        there.qmp("migrate-incoming", uri=f"file:{state}")
+        self._arrive(there, "the arrival")
+        state.unlink()
+        there.guest.resync()
+        there.config = vm.config
+        self.note("journeys", 1)
+        return there
+
+    def _arrive(self, vm: VM, what: str) -> None:
+        until(lambda: vm.qmp("query-migrate").get("status") in ("completed", "failed"), f"the end of {what}", 120)
+        self.expect(what, vm.qmp("query-migrate")["status"], "completed")
 
     def port(self, vm: VM) -> str:
         """The guest's device by which it acknowledges."""
@@ -211,14 +237,32 @@ class Bench:
         self.end_load(job, seconds + 300, may_fail)
 
     def cut(self, path: Path) -> dict[int, int]:
-        """Cut the power: what is left goes to a file. Returns what was acknowledged by then."""
-        lucky = self.random if self.random.random() < 0.7 else None
+        """Cut the power: what is left goes to a file. Returns what was acknowledged by then.
 
-        def cut() -> dict[int, int]:
+        It happens at any moment, or as soon as something is acknowledged, which leaves no time to what is late.
+        """
+        lucky = self.random if self.random.random() < 0.7 else None
+        acked: dict[int, int] = {}
+        done = threading.Event()
+
+        def cut() -> None:
             self.storage.snapshot(path, lucky)
-            return dict(self.judge.acked)
+            acked.update(self.judge.acked)
+            done.set()
+
+        def cut_soon() -> None:
+            self.judge.at_next = cut
+
+        def cut_now() -> None:
+            if not done.is_set():
+                self.judge.at_next = None
+                cut()
+        if self.random.random() < 0.5:
+            self.call(cut_soon)
+            done.wait(2)
+        self.call(cut_now)
         self.note("cuts", 1)
-        return self.call(cut)
+        return acked
 
     def need_other_users(self) -> None:
         """Raise if there is only one user in this namespace."""

@@ -25,6 +25,23 @@ class Break:
     new: str
 
 
+BREAKS = {
+    "broken-announcement": Break(
+        f"{_LAYER}/limits.rs", "self.0.features |= bindings::BLK_FEAT_WRITE_CACHE;", "self.0.features |= 0;"),
+    "broken-flush": Break(
+        f"{_DRIVER}/request.rs", "if !blk.cache.needs_flushes() {", "if true {"),
+    "broken-fua": Break(
+        f"{_DRIVER}/flush.rs", "} else if blk.cache.needs_flushes() &&", "} else if false &&"),
+    "broken-sharing": Break(
+        f"{_DRIVER}/flush.rs", "            self.waiting.push_tail(rq);",
+        "            if self.under_way { self.covered.push_tail(rq) } else { self.waiting.push_tail(rq) }"),
+    "broken-order": Break(
+        f"{_DRIVER}/switch.rs",
+        "Phase::Wanted(Mode::WriteBack, _) | Phase::Asked(Mode::WriteBack, _)",
+        "Phase::Over(Mode::WriteBack, ..) if false"),
+}
+
+
 def build(bench: Bench, broken: Break) -> Path:
     """Build the module from a copy of the sources with that line changed."""
     # Another checkout's sources, where its module is judged.
@@ -52,8 +69,7 @@ def build(bench: Bench, broken: Break) -> Path:
 @trial("broken-announcement", control=True, quick=True)
 def broken_announcement(bench: Bench) -> None:
     """Our driver does not say that the disk has a volatile cache: the block layer sends no flush."""
-    bench.with_module(build(bench, Break(
-        f"{_LAYER}/limits.rs", "self.0.features |= bindings::BLK_FEAT_WRITE_CACHE;", "self.0.features |= 0;")))
+    bench.with_module(build(bench, BREAKS["broken-announcement"]))
     vm = bench.boot(bench.serve())
     bench.load(vm, *everybody()[:len(RULES)])
 
@@ -61,8 +77,7 @@ def broken_announcement(bench: Bench) -> None:
 @trial("broken-flush", control=True)
 def broken_flush(bench: Bench) -> None:
     """Our driver answers every flush itself."""
-    bench.with_module(build(bench, Break(
-        f"{_DRIVER}/request.rs", "if !blk.cache.needs_flushes() {", "if true {")))
+    bench.with_module(build(bench, BREAKS["broken-flush"]))
     vm = bench.boot(bench.serve())
     bench.load(vm, writer("fsync", 0), writer("fdatasync", 1))
 
@@ -70,8 +85,7 @@ def broken_flush(bench: Bench) -> None:
 @trial("broken-fua", control=True)
 def broken_fua(bench: Bench) -> None:
     """Our driver sends no flush after a write with FUA."""
-    bench.with_module(build(bench, Break(
-        f"{_DRIVER}/flush.rs", "} else if blk.cache.needs_flushes() &&", "} else if false &&")))
+    bench.with_module(build(bench, BREAKS["broken-fua"]))
     vm = bench.boot(bench.serve())
     bench.load(vm, writer("aio", depth=4))
 
@@ -79,9 +93,7 @@ def broken_fua(bench: Bench) -> None:
 @trial("broken-sharing", control=True)
 def broken_sharing(bench: Bench) -> None:
     """Our driver has a write share a flush that was under way before the write was complete."""
-    bench.with_module(build(bench, Break(
-        f"{_DRIVER}/flush.rs", "            self.waiting.push(rq);",
-        "            if self.under_way { self.covered.push(rq) } else { self.waiting.push(rq) }")))
+    bench.with_module(build(bench, BREAKS["broken-sharing"]))
     vm = bench.boot(bench.serve(delays=Delays(flush=(0.02, 0.05))))
     bench.load(vm, writer("aio", depth=16))
 
@@ -89,9 +101,6 @@ def broken_sharing(bench: Bench) -> None:
 @trial("broken-order", control=True)
 def broken_order(bench: Bench) -> None:
     """Our driver flushes from when the device has answered to the switch to write back, not from before."""
-    bench.with_module(build(bench, Break(
-        f"{_DRIVER}/switch.rs",
-        "Phase::Wanted(Mode::WriteBack, _) | Phase::Asked(Mode::WriteBack, _)",
-        "Phase::Over(Mode::WriteBack, ..) if false")))
+    bench.with_module(build(bench, BREAKS["broken-order"]))
     vm = bench.boot(bench.serve())
     bench.load(vm, CACHE_TYPE, "toggle=2000", writer("aio", depth=16), writer("fsync", 1))

@@ -22,7 +22,7 @@ NOBODY = 65534
 
 
 def _insert(bench: Bench, vm: VM, cuts: Cuts, statement: str, database: str) -> None:
-    """Feed a database with statements, each a transaction, and cut; what it prints ends in the row's number."""
+    """Feed a database with statements, each a transaction, and cut; it prints "row" and the row's number."""
     relay = vm.guest.start(
         f"{{ while [ ! -e /tmp/stop ]; do echo \"{statement}\"; done; }} | {database} | "
         f"provetool relay ack={bench.port(vm)} run=1 block={ROWS}")
@@ -49,7 +49,7 @@ def _sqlite(mode: str) -> None:
         vm.guest(f"{SQLITE} {MOUNT}/db 'PRAGMA journal_mode={mode}; CREATE TABLE t(id INTEGER PRIMARY KEY, data);'"
                  f"; sync")
         _insert(bench, vm, Cuts(bench, EXT4, max(4, round(bench.seconds / 2)), query, [SQLITE]),
-                "INSERT INTO t(data) VALUES (randomblob(700)); SELECT last_insert_rowid();",
+                "INSERT INTO t(data) VALUES (randomblob(700)); SELECT 'row ' || last_insert_rowid();",
                 # FULL does not wait for the removal of a rollback journal, which is the commit.
                 f"{SQLITE} -interactive -cmd 'PRAGMA synchronous=EXTRA;' {MOUNT}/db")
 
@@ -91,4 +91,4 @@ def postgresql(bench: Bench) -> None:
     vm.guest(f"mkdir -p /etc; {user}; chmod 1777 /tmp")
     _insert(bench, vm, Cuts(bench, system, max(4, round(bench.seconds / 2)), query, binaries, files, 1024),
             "INSERT INTO t(data) VALUES (repeat(md5(random()::text), 20)) RETURNING id",
-            f"{single} | awk -F'\"' '/id = /{{ print $2; fflush() }}'")
+            f"{single} | awk -F'\"' '/id = /{{ print \"row \" $2; fflush() }}'")

@@ -1,36 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """Trials of what becomes of a guest: it moves, its disk is reset."""
 
-import dataclasses
 import time
 
 from test_reset import suspend
-from vbw.vm import VM
 
 from .bench import Bench, until
 from .raw import CACHE_TYPE, RULES, SYSFS, everybody, set_mode, writer
 from .trials import trial
-
-
-def _move(bench: Bench, vm: VM) -> VM:
-    """Send the guest to a file, and have another QEMU take it from there, while it writes."""
-    state = bench.folder / "state"
-    vm.qmp("migrate", uri=f"file:{state}")
-    until(lambda: vm.qmp("query-migrate").get("status") in ("completed", "failed"), "the migration's end", 120)
-    bench.expect("the migration", vm.qmp("query-migrate")["status"], "completed")
-    vm.kill()
-    config = dataclasses.replace(vm.config, extra=[*vm.config.extra, "-incoming", "defer"])
-    there = VM(bench.env, config, bench.folder / f"vm{len(bench.vms)}")
-    bench.vms.append(there)
-    there.launch()
-    there.qmp("migrate-incoming", uri=f"file:{state}")
-    until(lambda: there.qmp("query-migrate").get("status") in ("completed", "failed"), "its arrival", 120)
-    bench.expect("the migration", there.qmp("query-migrate")["status"], "completed")
-    state.unlink()
-    there.guest.resync()
-    there.config = dataclasses.replace(there.config, extra=vm.config.extra)
-    bench.note("journeys", 1)
-    return there
 
 
 @trial("migration")
@@ -40,7 +17,7 @@ def migration(bench: Bench) -> None:
     job = bench.start_load(vm, CACHE_TYPE, "toggle=20000", *everybody(), seconds=bench.seconds * 2)
     for _ in range(2):
         time.sleep(bench.seconds / 3)
-        vm = _move(bench, vm)
+        vm = bench.move(vm)
         job.guest = vm.guest
     bench.end_load(job, bench.seconds * 4 + 120)
     bench.at_least("switches", bench.notes["switches"], 10)

@@ -4,6 +4,7 @@
 import asyncio
 import struct
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from . import records
@@ -35,6 +36,8 @@ class Judge:
         self.acked: dict[int, int] = {}
         if where == "anywhere":
             storage.found = {}
+        # Called once, at the next acknowledgement, before anything else can happen.
+        self.at_next: Callable[[], None] | None = None
         self._server: asyncio.Server | None = None
 
     async def start(self, path: Path) -> None:
@@ -69,12 +72,16 @@ class Judge:
                 missing = block
         if missing is not None:
             self._lose(ack, missing)
+        if self.at_next:
+            todo, self.at_next = self.at_next, None
+            todo()
 
     def _is_durable(self, block: int, ack: Ack) -> bool:
         if self.where == "in cuts" or self.storage.found is not None and ack.rule in records.ZEROES:
             return True
         if self.storage.found is not None:
-            return self._durable(block) >= ack.sequence
+            return max(self._durable(block), self.second.found.get(block, 0)
+                       if self.second and self.second.found is not None else 0) >= ack.sequence
         sequence = -ack.sequence if ack.rule in records.ZEROES else ack.sequence
         return any(records.fulfils(storage.durable_block(block), block, sequence)
                    for storage in (self.storage, self.second) if storage)
@@ -97,9 +104,16 @@ class Judge:
     def check_second(self) -> None:
         """Look for all that was ever acknowledged on the other storage alone."""
         assert self.second
+        self._check(self.second, "the copy")
+
+    def check_all(self) -> None:
+        """Look once more for all that was ever acknowledged on the storage."""
+        self._check(self.storage, "the storage")
+
+    def _check(self, storage: Storage, name: str) -> None:
         for block, sequence in self.acked.items():
-            if not records.fulfils(self.second.durable_block(block), block, sequence):
-                self.lose_in_cut(f"block {block} is not on the copy as acknowledged: {sequence & (1 << 40) - 1}")
+            if not records.fulfils(storage.durable_block(block), block, sequence):
+                self.lose_in_cut(f"block {block} is not on {name} as acknowledged: {sequence & (1 << 40) - 1}")
 
     def lose_in_cut(self, what: str) -> None:
         """Something that was acknowledged is not in what a cut left, or that is not whole."""

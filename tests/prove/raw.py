@@ -3,7 +3,7 @@
 
 from vbw.vm import STOCK, VM
 
-from . import cuts, guestfiles, movers
+from . import cuts, movers
 from .bench import MIB, BadSetUp, Bench
 from .nbd import Delays
 from .trials import trial
@@ -105,7 +105,6 @@ def write_through(bench: Bench) -> None:
 
 
 
-
 @trial("L2")
 def l2(bench: Bench) -> None:
     """One writer of 1 MiB by AIO with O_DSYNC, few requests, short ones; the guest switches."""
@@ -130,56 +129,6 @@ def l3(bench: Bench) -> None:
     bench.at_least("switches", bench.notes["switches"], 10)
     if bench.notes["sent"] > 200 * bench.seconds:
         raise BadSetUp(f"{bench.notes['sent']} writes are more than the limit lets through")
-
-
-DM = {"binaries": ["/usr/sbin/dmsetup"], "modules": ["dm-mod"]}
-
-
-@trial("L4")
-def l4(bench: Bench) -> None:
-    """dm-linear set up on a disk in write through, which then turns to write back; fsync on dm."""
-    initrd = guestfiles.build(bench.env, **DM)
-    vm = bench.boot(bench.serve(), props={"write-cache": "off"}, initrd=initrd)
-    vm.guest(guestfiles.load_modules(bench.env, DM["modules"]))
-    bench.expect("the mode", vm.guest(f"cat {SYSFS}/cache_type"), "write through")
-    vm.guest("dmsetup() { /usr/sbin/dmsetup --noudevsync \"$@\"; }; dmsetup create linear --table "
-             f"\"0 $(cat {SYSFS}/size) linear $(cat {SYSFS}/dev) 0\" && dmsetup mknodes")
-    set_mode(vm, "write back")
-    bench.load(vm, *(words.replace(DISK, "/dev/mapper/linear") for words in everybody(1)[:len(RULES)]))
-
-
-def _legs(bench: Bench, number: int) -> str:
-    """Shell code that makes dm-linear parts of the disk, which are the legs of what is to come."""
-    size = 8 * MIB // 512
-    return "dmsetup() { /usr/sbin/dmsetup --noudevsync \"$@\"; }; " + "; ".join(
-        f"dmsetup create leg{leg} --table \"0 {size} linear $(cat {SYSFS}/dev) {leg * size}\""
-        for leg in range(number)) + "; dmsetup mknodes"
-
-
-MD = {"binaries": ["/usr/sbin/dmsetup", "/usr/sbin/mdadm"], "modules": ["dm-mod", "raid1", "raid456"]}
-
-
-def _md(level: int, legs: int, mode: str) -> None:
-    @trial(f"raid{level}-{mode.split()[1]}", what=f"md raid{level} set up in {mode}, then the guest switches")
-    def raid(bench: Bench) -> None:
-        initrd = guestfiles.build(bench.env, **MD)
-        vm = bench.boot(bench.serve(where="anywhere"), initrd=initrd)
-        vm.guest(guestfiles.load_modules(bench.env, MD["modules"]))
-        set_mode(vm, mode)
-        names = " ".join(f"/dev/mapper/leg{leg}" for leg in range(legs))
-        vm.guest(_legs(bench, legs) + f"; /usr/sbin/mdadm --create /dev/md0 --run --assume-clean --metadata=1.2 "
-                 f"--level={level} --raid-devices={legs} --bitmap=none {names}")
-        words = [writer(how, index, blocks=64, depth=2 if how in IN_FLIGHT else 1).replace(DISK, "/dev/md0")
-                 for index, how in enumerate(RULES)]
-        bench.load(vm, CACHE_TYPE, "toggle=20000", words[0], seconds=bench.seconds / 2)
-        bench.load(vm, CACHE_TYPE, "toggle=20000", *words, seconds=bench.seconds / 2)
-        bench.at_least("switches", bench.notes["switches"], 10)
-        vm.guest("/usr/sbin/mdadm --stop /dev/md0")
-
-
-for _mode in ("write through", "write back"):
-    _md(1, 2, _mode)
-    _md(5, 3, _mode)
 
 
 @trial("L5")

@@ -99,7 +99,7 @@ def run(env: Env, entry: Trial, seed: int, seconds: float) -> Result:
                                *judge.examples]
         if judge.problems and not result.broken:
             result.broken = "; ".join(judge.problems)
-        if result.acknowledged and not result.broken and bench.notes.get("sent", 0) != judge.acknowledged:
+        if result.acknowledged and not result.broken and bench.sent_is_known and bench.notes.get("sent", 0) != judge.acknowledged:
             result.broken = f"{bench.notes.get('sent')} were sent, {judge.acknowledged} came"
         for name in ("write", "write+fua", "flush"):
             bench.note(name, judge.storage.counts[name])

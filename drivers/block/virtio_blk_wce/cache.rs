@@ -331,8 +331,8 @@ impl Cache {
 
     /// Takes note of what the device shows after its configuration has changed.
     fn refresh(&self, blk: &VirtioBlk) {
-        // A device that is gone needs no flushes; one that can't be read keeps those it has.
-        let Some(Ok(shown)) = blk.with_device(control::mode) else {
+        // A device that is gone needs no flushes.
+        let Some(shown) = blk.with_device(control::mode) else {
             return;
         };
 
@@ -401,12 +401,9 @@ impl Cache {
     }
 }
 
-/// The mode that the device shows. What can't be read may be volatile.
+/// The mode that the device shows. One that can't be asked may be volatile.
 fn shown(blk: &VirtioBlk) -> Mode {
-    match blk.with_device(control::mode) {
-        Some(Ok(shown)) => shown,
-        _ => Mode::WriteBack,
-    }
+    blk.with_device(control::mode).unwrap_or(Mode::WriteBack)
 }
 
 /// The error number of a failure.

@@ -10,7 +10,7 @@ use crate::{
     serial,
     switch::{Failure, Mode}, //
 };
-use kernel::{fmt::Write, prelude::*, sync::ArcBorrow};
+use kernel::{prelude::*, sync::ArcBorrow};
 use kernel_ext::{
     block::attribute::{Attribute, Page},
     disk_attributes, //
@@ -18,27 +18,33 @@ use kernel_ext::{
 
 disk_attributes!(pub(crate) static GROUP: VirtioBlk = [SerialNumber, CacheType, CacheTypeStatus]);
 
-/// The word for a mode, as `queue/write_cache` and `cache_type` of other disks have it.
-pub(crate) fn word(mode: Mode) -> &'static str {
-    match mode {
-        Mode::WriteThrough => "write through",
-        Mode::WriteBack => "write back",
+/// Writes words into a line.
+fn line(out: &mut Page<'_>, words: &[&str]) -> Result {
+    let mut separator = "";
+
+    for word in words {
+        out.write_bytes(separator.as_bytes())?;
+        out.write_bytes(word.as_bytes())?;
+        separator = " ";
     }
+    out.write_bytes(b"\n")
 }
 
 /// The mode for a word, which may be followed by one newline.
 fn mode(value: &[u8]) -> Result<Mode> {
-    match value.strip_suffix(b"\n").unwrap_or(value) {
-        b"write through" => Ok(Mode::WriteThrough),
-        b"write back" => Ok(Mode::WriteBack),
-        _ => Err(EINVAL),
-    }
+    let value = value.strip_suffix(b"\n").unwrap_or(value);
+
+    [Mode::WriteThrough, Mode::WriteBack]
+        .into_iter()
+        .find(|mode| mode.word().as_bytes() == value)
+        .ok_or(EINVAL)
 }
 
 /// The serial number, as text without a newline; empty if the device fails to tell it. As with
 /// `virtio_blk`, one that does not know the request is an error: `EOPNOTSUPP`.
 struct SerialNumber;
 
+#[vtable]
 impl Attribute<VirtioBlk> for SerialNumber {
     const NAME: &'static CStr = c"serial";
 
@@ -48,7 +54,12 @@ impl Attribute<VirtioBlk> for SerialNumber {
 
     fn show(blk: &VirtioBlk, out: &mut Page<'_>) -> Result {
         match serial::read(blk) {
-            Ok(id) => Ok(out.write_bytes(id.split(|byte| *byte == 0).next().unwrap_or(&id))?),
+            Ok(command) => {
+                let id = command.reply();
+                let len = id.iter().position(|byte| *byte == 0).unwrap_or(id.len());
+
+                out.write_bytes(id.get(..len).unwrap_or_default())
+            }
             Err(EIO) => Ok(()),
             Err(err) => Err(err),
         }
@@ -58,6 +69,7 @@ impl Attribute<VirtioBlk> for SerialNumber {
 /// The mode in force; written to change it.
 struct CacheType;
 
+#[vtable]
 impl Attribute<VirtioBlk> for CacheType {
     const NAME: &'static CStr = MODE_NAME;
 
@@ -70,7 +82,7 @@ impl Attribute<VirtioBlk> for CacheType {
     }
 
     fn show(blk: &VirtioBlk, out: &mut Page<'_>) -> Result {
-        Ok(writeln!(out, "{}", word(blk.cache.mode()))?)
+        line(out, &[blk.cache.mode().word()])
     }
 
     fn store(blk: ArcBorrow<'_, VirtioBlk>, value: &[u8]) -> Result {
@@ -84,6 +96,7 @@ impl Attribute<VirtioBlk> for CacheType {
 /// What became of the latest request to change the mode.
 struct CacheTypeStatus;
 
+#[vtable]
 impl Attribute<VirtioBlk> for CacheTypeStatus {
     const NAME: &'static CStr = STATUS_NAME;
 
@@ -93,17 +106,15 @@ impl Attribute<VirtioBlk> for CacheTypeStatus {
 
     fn show(blk: &VirtioBlk, out: &mut Page<'_>) -> Result {
         let Some(ticket) = blk.cache.latest() else {
-            return Ok(writeln!(out, "none")?);
+            return line(out, &["none"]);
         };
-        let mode = word(ticket.mode());
+        let mode = ticket.mode().word();
 
         match ticket.outcome() {
-            None => writeln!(out, "pending {mode}")?,
-            Some(Ok(())) => writeln!(out, "ok {mode}")?,
-            Some(Err(failure)) => writeln!(out, "error {mode} {}", error_name(failure))?,
+            None => line(out, &["pending", mode]),
+            Some(Ok(())) => line(out, &["ok", mode]),
+            Some(Err(failure)) => line(out, &["error", mode, error_name(failure)]),
         }
-
-        Ok(())
     }
 }
 
@@ -123,7 +134,7 @@ mod tests {
     #[test]
     fn words_are_read_as_they_are_written() {
         for known in [Mode::WriteThrough, Mode::WriteBack] {
-            assert!(mode(word(known).as_bytes()) == Ok(known));
+            assert!(mode(known.word().as_bytes()) == Ok(known));
         }
     }
 

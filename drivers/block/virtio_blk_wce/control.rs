@@ -52,23 +52,19 @@ pub(crate) fn of(way: Way) -> Option<&'static dyn Control> {
 ///
 /// One that shows none has a volatile cache if it takes flushes, section 5.2.5.2 of the virtio
 /// specification.
-///
-/// # Errors
-///
-/// Those of the transport.
-pub(crate) fn mode(dev: &Device<device::Bound>) -> Result<Mode> {
+pub(crate) fn mode(dev: &Device<device::Bound>) -> Mode {
     let shown = dev.has_feature(feature::SET_WCE) || dev.has_feature(feature::CONFIG_WCE);
     let volatile = if shown {
-        dev.read(config::WCE)? != wce::WRITETHROUGH
+        dev.read(config::WCE) != wce::WRITETHROUGH
     } else {
         dev.has_feature(feature::FLUSH)
     };
 
-    Ok(if volatile {
+    if volatile {
         Mode::WriteBack
     } else {
         Mode::WriteThrough
-    })
+    }
 }
 
 fn value(mode: Mode) -> u8 {
@@ -101,14 +97,15 @@ impl ConfigWce {
     fn write(blk: &VirtioBlk, mode: Mode) -> Result<(), Failure> {
         let shown = blk
             .with_device(|dev| {
-                dev.write(config::WCE, value(mode))?;
+                dev.write(config::WCE, value(mode));
                 crate::control::mode(dev)
             })
             .ok_or(Failure::Gone)?;
 
-        match shown {
-            Ok(shown) if shown == mode => Ok(()),
-            _ => Err(Failure::Io),
+        if shown == mode {
+            Ok(())
+        } else {
+            Err(Failure::Io)
         }
     }
 }

@@ -3,8 +3,7 @@
 //! What the parts of a disk share, and the answers of its device.
 
 use crate::{
-    cache::{self, Cache},
-    cache_type,
+    cache::Cache,
     call::Calls,
     control,
     flush,
@@ -39,7 +38,7 @@ use kernel_ext::{
         virtio_blk::{feature, submission::Submission}, //
     },
     virtio::{
-        queue::{Handler, Queue, Queues, RingGuard},
+        queue::{self, Handler, Queue, Queues, RingGuard},
         Device,
         Endian, //
     },
@@ -109,7 +108,7 @@ impl VirtioBlk {
         counts: QueueCounts,
         limits: &Limits,
     ) -> Result<Arc<Self>> {
-        let mode = control::mode(dev)?;
+        let mode = control::mode(dev);
         let way = control::way(dev);
         let index = free_index(dev)?;
 
@@ -150,7 +149,7 @@ impl VirtioBlk {
     pub(crate) fn make_disk(
         self: &Arc<Self>,
         tags: Arc<TagSet<Self>>,
-        mut limits: Limits,
+        limits: &mut Limits,
         major: u32,
     ) -> Result<Arc<Disk<Self>>> {
         // Flushes get here for the whole life of a disk that can be volatile at any time of it.
@@ -161,15 +160,18 @@ impl VirtioBlk {
             limits.set_write_cache();
         }
 
-        let name = Name::of(self.index.get())?;
+        let name = Name::of(self.index.get());
         let numbers = Numbers {
             major,
-            first_minor: self.index.get() * name::MINORS,
+            first_minor: self.index.get() << name::PART_BITS,
             minors: name::MINORS,
         };
-        let disk = Disk::new(tags, limits, name.as_cstr()?, numbers, self.clone())?;
+        let name = name.as_cstr()?;
 
-        Ok(Arc::new(disk, GFP_KERNEL)?)
+        Arc::pin_init(
+            Disk::new(tags, limits, name, numbers, self.clone()),
+            GFP_KERNEL,
+        )
     }
 
     /// The disk is about to have users.
@@ -290,10 +292,13 @@ impl VirtioBlk {
 
     /// A number that changes with each answer of the device; `None` if it owes none.
     pub(crate) fn debts(&self) -> Option<u32> {
-        self.queues
-            .iter()
-            .filter_map(|queue| queue.lock().position())
-            .reduce(u32::wrapping_add)
+        self.queues.iter().fold(None, |sum, queue| {
+            let position = queue.lock().position();
+
+            position.map_or(sum, |position| {
+                Some(position.wrapping_add(sum.unwrap_or(0)))
+            })
+        })
     }
 
     /// Whether the device has broken the rules, and is not used any more.
@@ -312,15 +317,13 @@ impl VirtioBlk {
             .get(0)
             .and_then(|queue| queue.lock().disk.clone());
         if let Some(disk) = &disk {
-            self.with_device(|dev| {
-                dev_err!(dev, "[{}] is given up: unbind and bind it\n", disk.name());
-            });
+            self.with_device(|dev| complain(dev, disk, "is given up: unbind and bind it", ""));
         }
 
         self.cache.close();
         self.serial.close(self);
         self.zones.calls().close(self);
-        self.queues.disconnect(|buffer| self.unused(buffer));
+        queue::disconnect(self);
 
         // What waited for room finds that there is no device.
         if let Some(disk) = disk {
@@ -331,12 +334,11 @@ impl VirtioBlk {
     /// Says that a reset has changed the mode of the write cache.
     pub(crate) fn warn_not_restored(&self, disk: &Disk<Self>, wanted: Mode) {
         self.with_device(|dev| {
-            dev_warn!(
+            complain(
                 dev,
-                "[{}] the write cache can't be made {} again after a reset; see {}\n",
-                disk.name(),
-                cache_type::word(wanted),
-                cache::MODE_NAME
+                disk,
+                "a reset has changed the mode of the write cache, which was: ",
+                wanted.word(),
             );
         });
     }
@@ -351,7 +353,7 @@ impl VirtioBlk {
                 }
                 if self.zones.is_zoned() {
                     // The block layer knows the zones that there were when the disk was added.
-                    dev_warn!(dev, "[{}] a zoned disk keeps its size\n", disk.name());
+                    complain(dev, disk, "a zoned disk keeps its size", "");
                 } else {
                     limits::announce_capacity(dev, disk, sectors, "new size: ");
                     disk.set_capacity(sectors);
@@ -449,7 +451,11 @@ impl Handler for VirtioBlk {
         let mut ring = queue.lock();
         let used = ring.take_used(|ring, buffer| match buffer {
             Submission::Request(rq) if rq.is_fua() => {
-                ring.fua_answered(&this, rq.into_inner(), Request::complete);
+                let mut over = ring.fua_answered(&this, rq.into_inner());
+
+                while let Some(rq) = over.pop() {
+                    rq.complete();
+                }
             }
             Submission::Request(rq) => rq.into_inner().complete(),
             Submission::Command(command) => this.answered(ring, command),
@@ -486,6 +492,18 @@ impl Handler for VirtioBlk {
     }
 }
 
+/// Says of a disk what its users should know.
+#[cold]
+#[inline(never)]
+pub(crate) fn complain(
+    dev: &Device<device::Bound>,
+    disk: &Disk<VirtioBlk>,
+    what: &str,
+    detail: &str,
+) {
+    dev_warn!(dev, "[{}] {}{}\n", disk.name(), what, detail);
+}
+
 fn end_all(mut requests: RequestList<Request<VirtioBlk>>) {
     while let Some(rq) = requests.pop() {
         end_unused(rq);
@@ -506,7 +524,7 @@ fn free_index(dev: &Device<device::Bound>) -> Result<Index> {
 
     loop {
         let index = Index::alloc(first..=name::LAST_INDEX)?;
-        if !dev.bus_has_child(Name::of(index.get())?.as_cstr()?) {
+        if !dev.bus_has_child(Name::of(index.get()).as_cstr()?) {
             return Ok(index);
         }
         first = index.get() + 1;

@@ -12,6 +12,7 @@
 //! - `disk`: what the parts of a disk share, and the answers of the device.
 //! - `queue`: what is handed to the device, and what is kept with each virtqueue.
 //! - `request`: I/O.
+//! - `status`: what the block layer is told of a request.
 //! - `call`: commands for whose answer a caller waits.
 //! - `serial`: the serial number.
 //! - `zones`: zoned disks.
@@ -31,6 +32,7 @@ mod name;
 mod queue;
 mod request;
 mod serial;
+mod status;
 mod switch;
 mod watch;
 mod zones;
@@ -49,6 +51,7 @@ use kernel::{
 use kernel_ext::{
     block::{
         disk::Disk,
+        limits::Limits,
         mq::TagSet,
         number::Major,
         virtio_blk::{self, feature}, //
@@ -95,6 +98,7 @@ const FEATURES_LEGACY: &[u32] = match FEATURES.split_last() {
 };
 
 kernel_ext::module_numbers! {
+    of "virtio_blk_wce";
     static NUM_REQUEST_QUEUES = "num_request_queues", 0o644,
         "Most request queues of a disk; 0 for as many as device and CPUs have";
     static POLL_QUEUES = "poll_queues", 0o644,
@@ -112,6 +116,7 @@ struct Bound<'bound> {
     shared: Arc<VirtioBlk>,
 }
 
+#[vtable]
 impl virtio::Driver for VirtioBlkDriver {
     type Data<'bound> = Bound<'bound>;
     type Handler = VirtioBlk;
@@ -177,8 +182,8 @@ impl virtio::Driver for VirtioBlkDriver {
             .running
             .resume()
             .inspect(|()| data.running.ready())
-            .inspect_err(|err| {
-                dev_err!(dev, "[{}] is lost: {err:?}\n", data.disk.name());
+            .inspect_err(|_| {
+                disk::complain(dev, &data.disk, "is lost: it can't be set up again", "");
             });
 
         shared.cache.resume(shared);
@@ -234,12 +239,13 @@ impl VirtioBlkDriver {
         start: Start<'bound, VirtioBlk>,
     ) -> Result<Bound<'bound>> {
         if !dev.has_config() {
-            dev_err!(dev, "no access to the configuration space\n");
-            return Err(EINVAL);
+            return Err(limits::refuse(dev, "size of the configuration space", 0));
         }
 
         let counts = limits::queues(dev, NUM_REQUEST_QUEUES.get(), POLL_QUEUES.get())?;
-        let mut limits = limits::read(dev)?;
+        let mut limits = Limits::default();
+        limits::read(dev, &mut limits)?;
+        zones::read_limits(dev, &mut limits)?;
         let capacity = limits::capacity(dev)?;
 
         let shared = VirtioBlk::new(dev, counts, &limits)?;
@@ -248,7 +254,7 @@ impl VirtioBlkDriver {
 
         let depth = shared.queue_depth(dev, QUEUE_DEPTH.get());
         let tags = Arc::pin_init(TagSet::new(running, depth), GFP_KERNEL)?;
-        let disk = shared.make_disk(tags, limits, MAJOR.load(Relaxed))?;
+        let disk = shared.make_disk(tags, &mut limits, MAJOR.load(Relaxed))?;
 
         if dev.has_feature(feature::RO) {
             disk.set_read_only();

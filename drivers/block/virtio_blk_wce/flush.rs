@@ -17,7 +17,7 @@
 use crate::{
     disk::VirtioBlk,
     queue::{Buffer, QueueState},
-    request::outcome, //
+    status::outcome, //
 };
 use core::mem;
 use kernel::prelude::*;
@@ -50,15 +50,16 @@ pub(crate) struct Flushes {
 }
 
 impl Flushes {
-    /// Takes a write with FUA that the device has answered, and gives those that are over to `end`.
+    /// Takes a write with FUA that the device has answered, and returns those that are over.
     ///
     /// To be followed by [`begin`], when all that the device has answered was taken.
     pub(crate) fn answered(
         &mut self,
         blk: &VirtioBlk,
         mut rq: Request<VirtioBlk>,
-        mut end: impl FnMut(Request<VirtioBlk>),
-    ) {
+    ) -> RequestList<Request<VirtioBlk>> {
+        let mut over = RequestList::default();
+
         if rq.is_partly_done() {
             // A write is not unsupported because a flush is.
             let outcome = match rq.device_status() {
@@ -72,15 +73,17 @@ impl Flushes {
             while let Some(mut rq) = covered.pop() {
                 // One whose own flush could not be sent has no status.
                 rq.set_device_status(outcome);
-                end(rq);
+                over.push_tail(rq);
             }
         } else if blk.cache.needs_flushes() && outcome(&mut rq) == Status::OK {
             rq.unmap();
             rq.set_partly_done();
             self.waiting.push_tail(rq);
         } else {
-            end(rq);
+            over.push_tail(rq);
         }
+
+        over
     }
 
     /// Takes all writes that wait for a flush, or for its answer, which will not come: the one that

@@ -4,7 +4,6 @@
 //!
 //! The device is not trusted: what does not fit into the block layer's numbers is refused here.
 
-use crate::zones;
 use kernel::{device, prelude::*};
 use kernel_ext::{
     block::{
@@ -38,14 +37,8 @@ const DEFAULT_SEGMENT_SIZE: u32 = 65536;
 ///
 /// `EINVAL` if the device has none.
 pub(crate) fn queues(dev: &Device<device::Bound>, most: u32, poll: u32) -> Result<QueueCounts> {
-    let queues = match dev.read_if(feature::MQ, config::NUM_QUEUES)? {
-        Some(0) => {
-            dev_err!(
-                dev,
-                "device has several queues, but says that they are none\n"
-            );
-            return Err(EINVAL);
-        }
+    let queues = match dev.read_if(feature::MQ, config::NUM_QUEUES) {
+        Some(0) => return Err(refuse(dev, "number of queues", 0)),
         Some(queues) => u32::from(queues),
         None => 1,
     };
@@ -55,8 +48,8 @@ pub(crate) fn queues(dev: &Device<device::Bound>, most: u32, poll: u32) -> Resul
     dev_info!(
         dev,
         "{}/0/{} default/read/poll queues\n",
-        counts.interrupt,
-        counts.poll
+        u32::from(counts.interrupt),
+        u32::from(counts.poll)
     );
     Ok(counts)
 }
@@ -79,75 +72,66 @@ fn split(queues: u16, poll: u32) -> QueueCounts {
 ///
 /// `EINVAL` if bytes of it are beyond what an offset in a file can say.
 pub(crate) fn capacity(dev: &Device<device::Bound>) -> Result<u64> {
-    let sectors: u64 = dev.read(config::CAPACITY)?;
+    let sectors = dev.read(config::CAPACITY);
 
     if sectors > i64::MAX as u64 >> kernel::block::SECTOR_SHIFT {
-        dev_err!(dev, "capacity of {} sectors is impossible\n", sectors);
-        return Err(EINVAL);
+        return Err(refuse(dev, "capacity in sectors", sectors));
     }
 
     Ok(sectors)
 }
 
 /// The geometry for `HDIO_GETGEO`: the device's, or one as other disks of that many sectors have.
-///
-/// # Errors
-///
-/// Those of the transport.
-pub(crate) fn geometry(dev: &Device<device::Bound>, sectors: u64) -> Result<Geometry> {
-    if !dev.has_feature(feature::GEOMETRY) {
+pub(crate) fn geometry(dev: &Device<device::Bound>, sectors: u64) -> Geometry {
+    if dev.has_feature(feature::GEOMETRY) {
+        Geometry {
+            cylinders: dev.read(config::GEOMETRY_CYLINDERS),
+            heads: dev.read(config::GEOMETRY_HEADS),
+            sectors: dev.read(config::GEOMETRY_SECTORS),
+        }
+    } else {
         // Cylinders of a MiB. What does not fit is cut off, as everywhere.
-        return Ok(Geometry {
+        Geometry {
             cylinders: (sectors >> 11) as u16,
             heads: 64,
             sectors: 32,
-        });
+        }
     }
-
-    Ok(Geometry {
-        cylinders: dev.read(config::GEOMETRY_CYLINDERS)?,
-        heads: dev.read(config::GEOMETRY_HEADS)?,
-        sectors: dev.read(config::GEOMETRY_SECTORS)?,
-    })
 }
 
-/// The limits of the disk.
+/// Reads the limits of the disk, of which nothing is known yet.
 ///
 /// # Errors
 ///
 /// `EINVAL` if the device says what cannot be. What contradicts itself is found where the limits
 /// are applied.
-pub(crate) fn read(dev: &Device<device::Bound>) -> Result<Limits> {
-    let mut limits = Limits::default();
-
+pub(crate) fn read(dev: &Device<device::Bound>, limits: &mut Limits) -> Result {
     let segments = dev
-        .read_if(feature::SEG_MAX, config::SEG_MAX)?
+        .read_if(feature::SEG_MAX, config::SEG_MAX)
         .unwrap_or(1)
         .clamp(1, MAX_SEGMENTS);
     let longest = dev
-        .read_if(feature::SIZE_MAX, config::SIZE_MAX)?
+        .read_if(feature::SIZE_MAX, config::SIZE_MAX)
         .map_or(u32::MAX, |bytes| or(bytes, DEFAULT_SEGMENT_SIZE))
         .min(u32::try_from(dev.max_dma_size()).unwrap_or(u32::MAX));
     if longest < MIN_SEGMENT_SIZE {
-        dev_err!(dev, "segments of {} bytes are too short\n", longest);
-        return Err(EINVAL);
+        return Err(refuse(dev, "length of segments", longest.into()));
     }
-    limits.set_segments(u16::try_from(segments)?, longest);
+    limits.set_segments(segments as u16, longest);
 
-    if let Some(bytes) = dev.read_if(feature::BLK_SIZE, config::BLK_SIZE)? {
+    if let Some(bytes) = dev.read_if(feature::BLK_SIZE, config::BLK_SIZE) {
         limits.set_logical_block_size(bytes);
     }
 
     if dev.has_feature(feature::TOPOLOGY) {
-        read_topology(dev, &mut limits)?;
+        read_topology(dev, limits)?;
     }
-    read_discard(dev, &mut limits, u16::try_from(segments)?)?;
-    if let Some(sectors) = dev.read_if(feature::WRITE_ZEROES, config::MAX_WRITE_ZEROES_SECTORS)? {
+    read_discard(dev, limits, segments)?;
+    if let Some(sectors) = dev.read_if(feature::WRITE_ZEROES, config::MAX_WRITE_ZEROES_SECTORS) {
         limits.set_write_zeroes(or(sectors, u32::MAX));
     }
-    zones::read_limits(dev, &mut limits)?;
 
-    Ok(limits)
+    Ok(())
 }
 
 /// Makes requests short enough for rings of that many descriptors, two of which are for header and
@@ -162,15 +146,20 @@ pub(crate) fn fit_ring(
     descriptors: u32,
 ) -> Result {
     let segments = match descriptors.saturating_sub(2) {
-        0 => {
-            dev_err!(dev, "no request fits a ring of {} entries\n", descriptors);
-            return Err(EINVAL);
-        }
+        0 => return Err(refuse(dev, "length of the ring", descriptors.into())),
         segments => u16::try_from(segments).unwrap_or(u16::MAX),
     };
 
     limits.set_max_segments(limits.max_segments().min(segments));
     Ok(())
+}
+
+/// Says that a device can't be used because of a value that it shows, and returns `EINVAL`.
+#[cold]
+#[inline(never)]
+pub(crate) fn refuse(dev: &Device<device::Bound>, what: &str, value: u64) -> Error {
+    dev_err!(dev, "impossible {}: {}\n", what, value);
+    EINVAL
 }
 
 /// `value`, or `default` if that is zero, by which a device says nothing.
@@ -184,25 +173,24 @@ fn or(value: u32, default: u32) -> u32 {
 
 /// Reads the limits of discards and of erasures, for both of which the block layer has only one
 /// number of ranges and one alignment.
-fn read_discard(dev: &Device<device::Bound>, limits: &mut Limits, segments: u16) -> Result {
+fn read_discard(dev: &Device<device::Bound>, limits: &mut Limits, segments: u32) -> Result {
     let mut sectors = 0;
     let mut ranges = 0;
     let mut alignment = 0;
 
     if dev.has_feature(feature::DISCARD) {
-        sectors = or(dev.read(config::MAX_DISCARD_SECTORS)?, u32::MAX);
-        ranges = dev.read(config::MAX_DISCARD_SEG)?;
-        alignment = dev.read(config::DISCARD_SECTOR_ALIGNMENT)?;
+        sectors = or(dev.read(config::MAX_DISCARD_SECTORS), u32::MAX);
+        ranges = dev.read(config::MAX_DISCARD_SEG);
+        alignment = dev.read(config::DISCARD_SECTOR_ALIGNMENT);
     }
 
     if dev.has_feature(feature::SECURE_ERASE) {
-        let erase_sectors = dev.read(config::MAX_SECURE_ERASE_SECTORS)?;
-        let erase_ranges = dev.read(config::MAX_SECURE_ERASE_SEG)?;
-        let erase_alignment = dev.read(config::SECURE_ERASE_SECTOR_ALIGNMENT)?;
+        let erase_sectors = dev.read(config::MAX_SECURE_ERASE_SECTORS);
+        let erase_ranges = dev.read(config::MAX_SECURE_ERASE_SEG);
+        let erase_alignment = dev.read(config::SECURE_ERASE_SECTOR_ALIGNMENT);
 
         if erase_sectors == 0 || erase_ranges == 0 || erase_alignment == 0 {
-            dev_err!(dev, "secure erase without sectors, ranges or alignment\n");
-            return Err(EINVAL);
+            return Err(refuse(dev, "sectors, ranges or alignment of erasures", 0));
         }
         limits.set_secure_erase(erase_sectors);
         ranges = or(ranges, u32::MAX).min(erase_ranges);
@@ -215,13 +203,10 @@ fn read_discard(dev: &Device<device::Bound>, limits: &mut Limits, segments: u16)
         0 => limits.logical_block_size(),
         sectors => sectors
             .checked_mul(kernel::block::SECTOR_SIZE)
-            .ok_or_else(|| {
-                dev_err!(dev, "discards aligned to {} sectors\n", sectors);
-                EINVAL
-            })?,
+            .ok_or_else(|| refuse(dev, "alignment of discards in sectors", sectors.into()))?,
     };
-    let ranges = or(ranges, segments.into()).min(MAX_RANGES);
-    limits.set_discard(sectors, u16::try_from(ranges)?, granularity);
+    let ranges = or(ranges, segments).min(MAX_RANGES);
+    limits.set_discard(sectors, ranges as u16, granularity);
 
     Ok(())
 }
@@ -230,25 +215,24 @@ fn read_discard(dev: &Device<device::Bound>, limits: &mut Limits, segments: u16)
 fn read_topology(dev: &Device<device::Bound>, limits: &mut Limits) -> Result {
     let block = limits.logical_block_size();
     let bytes = |blocks: u32| {
-        block.checked_mul(blocks).ok_or_else(|| {
-            dev_err!(dev, "topology with {} blocks of {} bytes\n", blocks, block);
-            EINVAL
-        })
+        block
+            .checked_mul(blocks)
+            .ok_or_else(|| refuse(dev, "topology in blocks", blocks.into()))
     };
 
-    match u32::from(dev.read(config::PHYSICAL_BLOCK_EXP)?) {
+    match u32::from(dev.read(config::PHYSICAL_BLOCK_EXP)) {
         0 => (),
         exp => limits.set_physical_block_size(bytes(1_u32.checked_shl(exp).unwrap_or(u32::MAX))?),
     }
-    match u32::from(dev.read(config::ALIGNMENT_OFFSET)?) {
+    match u32::from(dev.read(config::ALIGNMENT_OFFSET)) {
         0 => (),
         offset => limits.set_alignment_offset(bytes(offset)?),
     }
-    match u32::from(dev.read(config::MIN_IO_SIZE)?) {
+    match u32::from(dev.read(config::MIN_IO_SIZE)) {
         0 => (),
         size => limits.set_io_min(bytes(size)?),
     }
-    match dev.read(config::OPT_IO_SIZE)? {
+    match dev.read(config::OPT_IO_SIZE) {
         0 => (),
         size => limits.set_io_opt(bytes(size)?),
     }

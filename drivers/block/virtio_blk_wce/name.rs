@@ -5,7 +5,7 @@
 use kernel::prelude::*;
 
 /// Bits of the minor number that tell the partitions of a disk apart.
-const PART_BITS: u32 = 4;
+pub(crate) const PART_BITS: u32 = 4;
 
 /// The minor numbers of a disk.
 pub(crate) const MINORS: u32 = 1 << PART_BITS;
@@ -24,11 +24,7 @@ pub(crate) struct Name {
 
 impl Name {
     /// The name of the disk of this index.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if it gets too long.
-    pub(crate) fn of(mut index: u32) -> Result<Self> {
+    pub(crate) fn of(mut index: u32) -> Self {
         let mut name = Self {
             bytes: [0; MAX],
             // Before the NUL at the end.
@@ -37,24 +33,25 @@ impl Name {
 
         // A number of base 26 without a digit for zero: `z` is followed by `aa`.
         loop {
-            name.prepend(b'a' + (index % 26) as u8)?;
+            name.prepend(b'a' + (index % 26) as u8);
             index /= 26;
             if index == 0 {
                 break;
             }
             index -= 1;
         }
-        name.prepend(b'd')?;
-        name.prepend(b'v')?;
+        name.prepend(b'd');
+        name.prepend(b'v');
 
-        Ok(name)
+        name
     }
 
-    fn prepend(&mut self, byte: u8) -> Result {
-        self.start = self.start.checked_sub(1).ok_or(EINVAL)?;
-        *self.bytes.get_mut(self.start).ok_or(EINVAL)? = byte;
-
-        Ok(())
+    /// There is room for all: the largest index has seven letters.
+    fn prepend(&mut self, byte: u8) {
+        self.start = self.start.saturating_sub(1);
+        if let Some(first) = self.bytes.get_mut(self.start) {
+            *first = byte;
+        }
     }
 
     /// The name as a string.
@@ -73,7 +70,7 @@ mod tests {
 
     /// Whether the disk of this index has this name.
     fn is(index: u32, name: &CStr) -> bool {
-        Name::of(index).is_ok_and(|found| found.as_cstr() == Ok(name))
+        Name::of(index).as_cstr() == Ok(name)
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::{
 };
 use kernel::{prelude::*, sync::Arc};
 use kernel_ext::block::{
+    batch::RequestList,
     disk::Disk,
     request::Request,
     virtio_blk::{command, submission::Submission, Header}, //
@@ -79,10 +80,9 @@ impl QueueState {
         &mut self,
         blk: &VirtioBlk,
         rq: Request<VirtioBlk>,
-        end: impl FnMut(Request<VirtioBlk>),
-    ) {
+    ) -> RequestList<Request<VirtioBlk>> {
         self.waits = true;
-        self.flushes.answered(blk, rq, end);
+        self.flushes.answered(blk, rq)
     }
 
     /// Takes a command that was kept.

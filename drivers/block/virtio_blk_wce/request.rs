@@ -6,7 +6,8 @@ use crate::{
     disk::VirtioBlk,
     flush,
     limits,
-    queue::{Buffer, QueueState}, //
+    queue::{Buffer, QueueState},
+    status::{outcome, refusal}, //
 };
 use core::mem;
 use kernel::prelude::*;
@@ -18,7 +19,6 @@ use kernel_ext::{
         virtio_blk::{
             chain::{Chain, Mapped},
             request,
-            status,
             submission::Submission,
             Header,
             Segment, //
@@ -29,6 +29,7 @@ use kernel_ext::{
     virtio::queue::{Queue, RingGuard},
 };
 
+#[vtable]
 impl Operations for VirtioBlk {
     type Module = crate::LocalModule;
     type RequestData = Chain<Header>;
@@ -132,7 +133,11 @@ impl Operations for VirtioBlk {
             used = true;
             match buffer {
                 Submission::Request(rq) if rq.is_fua() => {
-                    ring.fua_answered(blk, rq.into_inner(), &mut end);
+                    let mut over = ring.fua_answered(blk, rq.into_inner());
+
+                    while let Some(rq) = over.pop() {
+                        end(rq);
+                    }
                 }
                 Submission::Request(rq) => end(rq.into_inner()),
                 // Commands go to the first queue, which is not polled.
@@ -166,7 +171,7 @@ impl Operations for VirtioBlk {
 
     fn geometry(blk: &Self, sectors: u64) -> Result<Geometry> {
         blk.with_device(|dev| limits::geometry(dev, sectors))
-            .ok_or(ENXIO)?
+            .ok_or(ENXIO)
     }
 }
 
@@ -313,60 +318,4 @@ fn set_segments(rq: &mut IdleRequest<VirtioBlk>, op: Op) -> Result {
     let segments = rq.map_ranges(|range| Segment::new(range, unmap))?;
 
     rq.set_payload(segments)
-}
-
-/// What the block layer is told of a request that the device has answered. A zone append learns
-/// where it has written, if that can be.
-#[inline]
-pub(crate) fn outcome(rq: &mut Request<VirtioBlk>) -> Status {
-    match rq.device_status() {
-        status::OK => (),
-        status::UNSUPP => return Status::NOTSUPP,
-        status::ZONE_OPEN_RESOURCE => return Status::ZONE_OPEN_RESOURCE,
-        status::ZONE_ACTIVE_RESOURCE => return Status::ZONE_ACTIVE_RESOURCE,
-        _ => return Status::IOERR,
-    }
-
-    if let Some(sector) = rq.appended() {
-        let blk = rq.disk_data();
-        let sector = blk.endian().u64(sector);
-
-        if !blk.zones.is_same(sector, rq.sector()) {
-            return Status::IOERR;
-        }
-        rq.set_sector(sector);
-    }
-
-    Status::OK
-}
-
-/// What the block layer is told of a request that could not be passed on.
-fn refusal(err: Error) -> Status {
-    if err == ENOSPC {
-        Status::DEV_RESOURCE
-    } else if err == ENOMEM {
-        Status::RESOURCE
-    } else if err == EOPNOTSUPP {
-        Status::NOTSUPP
-    } else {
-        Status::IOERR
-    }
-}
-
-#[kunit_tests(virtio_blk_wce_request)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_passes_is_tried_again() {
-        assert!(refusal(ENOSPC) == Status::DEV_RESOURCE);
-        assert!(refusal(ENOMEM) == Status::RESOURCE);
-    }
-
-    #[test]
-    fn what_does_not_pass_is_an_error() {
-        for err in [EIO, ENODEV, EINVAL] {
-            assert!(refusal(err) == Status::IOERR);
-        }
-    }
 }

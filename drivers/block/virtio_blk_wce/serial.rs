@@ -9,19 +9,19 @@ use crate::{
 use kernel::prelude::*;
 use kernel_ext::block::virtio_blk::{request, status, Header, ID_BYTES};
 
-/// Asks the device for the serial number, and waits for it. Padded with zeroes.
+/// Asks the device for the serial number, and waits for it: the reply, padded with zeroes.
 ///
 /// # Errors
 ///
 /// `EOPNOTSUPP` if the device does not know the request, `EIO` if it fails; those of
 /// [`Calls::call`](crate::call::Calls::call); `ENOMEM`.
-pub(crate) fn read(blk: &VirtioBlk) -> Result<[u8; ID_BYTES]> {
+pub(crate) fn read(blk: &VirtioBlk) -> Result<KBox<Command>> {
     let header = Header::new(blk.endian(), request::GET_ID, 0, 0);
     let command = Command::new(header, &[], ID_BYTES, Purpose::Serial)?;
     let command = blk.serial.call(blk, command)?;
 
     match command.device_status() {
-        status::OK => command.reply().try_into().map_err(|_| EIO),
+        status::OK => Ok(command),
         status::UNSUPP => Err(EOPNOTSUPP),
         _ => Err(EIO),
     }

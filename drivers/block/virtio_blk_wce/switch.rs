@@ -27,6 +27,16 @@ pub(crate) enum Mode {
     WriteBack,
 }
 
+impl Mode {
+    /// The word for it, as `queue/write_cache` and `cache_type` of other disks have it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::WriteThrough => "write through",
+            Self::WriteBack => "write back",
+        }
+    }
+}
+
 /// Why a switch failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Failure {

@@ -9,6 +9,7 @@
 use crate::{
     call::Calls,
     disk::VirtioBlk,
+    limits::refuse,
     queue::{Command, Purpose}, //
 };
 use kernel::{device, prelude::*};
@@ -40,14 +41,11 @@ const MAX_REPORT: usize = 16384;
 ///
 /// `EINVAL` if the device says what cannot be.
 pub(crate) fn read_limits(dev: &Device<device::Bound>, limits: &mut Limits) -> Result {
-    match dev.read_if(feature::ZONED, config::ZONE_MODEL)? {
+    match dev.read_if(feature::ZONED, config::ZONE_MODEL) {
         // Who manages a host-aware disk's zones is the host.
         None | Some(zone::MODEL_NONE | zone::MODEL_HOST_AWARE) => return Ok(()),
         Some(zone::MODEL_HOST_MANAGED) => (),
-        Some(model) => {
-            dev_err!(dev, "zones of model {} are unknown\n", model);
-            return Err(EINVAL);
-        }
+        Some(model) => return Err(refuse(dev, "model of zones", model.into())),
     }
 
     if !cfg!(CONFIG_BLK_DEV_ZONED) {
@@ -56,22 +54,16 @@ pub(crate) fn read_limits(dev: &Device<device::Bound>, limits: &mut Limits) -> R
     }
 
     let zoned = ZonedLimits {
-        zone_sectors: dev.read(config::ZONE_SECTORS)?,
-        max_open_zones: dev.read(config::MAX_OPEN_ZONES)?,
-        max_active_zones: dev.read(config::MAX_ACTIVE_ZONES)?,
-        write_granularity: dev.read(config::WRITE_GRANULARITY)?,
-        max_append_sectors: dev.read(config::MAX_APPEND_SECTORS)?,
+        zone_sectors: dev.read(config::ZONE_SECTORS),
+        max_open_zones: dev.read(config::MAX_OPEN_ZONES),
+        max_active_zones: dev.read(config::MAX_ACTIVE_ZONES),
+        write_granularity: dev.read(config::WRITE_GRANULARITY),
+        max_append_sectors: dev.read(config::MAX_APPEND_SECTORS),
     };
 
-    check_limits(&zoned).inspect_err(|_| {
-        dev_err!(
-            dev,
-            "zones of {} sectors, writes of {} bytes, appends of {} sectors\n",
-            zoned.zone_sectors,
-            zoned.write_granularity,
-            zoned.max_append_sectors
-        );
-    })?;
+    if let Some((what, value)) = impossible(&zoned) {
+        return Err(refuse(dev, what, value.into()));
+    }
     if dev.has_feature(feature::DISCARD) {
         dev_warn!(dev, "a zoned disk has no discards\n");
     }
@@ -80,19 +72,20 @@ pub(crate) fn read_limits(dev: &Device<device::Bound>, limits: &mut Limits) -> R
     Ok(())
 }
 
-/// Whether zones can be as the device says. That their length is a power of two the specification
-/// does not demand, but the block layer does.
-fn check_limits(zoned: &ZonedLimits) -> Result {
+/// What can't be of what the device says of its zones. That their length is a power of two the
+/// specification does not demand, but the block layer does.
+fn impossible(zoned: &ZonedLimits) -> Option<(&'static str, u32)> {
     let append = u64::from(zoned.max_append_sectors) << kernel::block::SECTOR_SHIFT;
 
-    if !zoned.zone_sectors.is_power_of_two()
-        || !zoned.write_granularity.is_power_of_two()
-        || append < u64::from(zoned.write_granularity)
-    {
-        return Err(EINVAL);
+    if !zoned.zone_sectors.is_power_of_two() {
+        Some(("sectors of a zone", zoned.zone_sectors))
+    } else if !zoned.write_granularity.is_power_of_two() {
+        Some(("write granularity of zones", zoned.write_granularity))
+    } else if append < u64::from(zoned.write_granularity) {
+        Some(("sectors of a zone append", zoned.max_append_sectors))
+    } else {
+        None
     }
-
-    Ok(())
 }
 
 /// The zones of a disk.
@@ -184,7 +177,7 @@ impl Zones {
     fn complain(&self, blk: &VirtioBlk, sector: u64) -> Error {
         blk.with_device(|dev| {
             if self.complaints.allows(c"virtio_blk_wce: zones") {
-                dev_err!(dev, "impossible report of the zone at sector {}\n", sector);
+                refuse(dev, "report of the zone at sector", sector);
             }
         });
         EIO
@@ -367,10 +360,10 @@ mod tests {
         let bad = |change: fn(&mut ZonedLimits)| {
             let mut zoned = good;
             change(&mut zoned);
-            check_limits(&zoned).is_err()
+            impossible(&zoned).is_some()
         };
 
-        assert!(check_limits(&good).is_ok());
+        assert!(impossible(&good).is_none());
         assert!(bad(|zoned| zoned.zone_sectors = 0));
         assert!(bad(|zoned| zoned.zone_sectors = 255));
         assert!(bad(|zoned| zoned.write_granularity = 0));

@@ -7,7 +7,7 @@
 use crate::bindings;
 use core::{marker::PhantomData, ptr::null};
 use kernel::{
-    error::from_result,
+    error::{from_result, VTABLE_DEFAULT_ERROR},
     fmt,
     page::PAGE_SIZE,
     prelude::*,
@@ -18,6 +18,7 @@ use kernel::{
 ///
 /// Neither function is called after [`remove`](super::disk::Disk::remove) of the disk, which waits
 /// for calls to end.
+#[vtable]
 pub trait Attribute<D> {
     /// The name of the file.
     const NAME: &'static CStr;
@@ -32,15 +33,13 @@ pub trait Attribute<D> {
     /// The reader gets the error.
     fn show(data: &D, out: &mut Page<'_>) -> Result;
 
-    /// Takes what a user wrote.
+    /// Takes what a user wrote. Without this nobody can write.
     ///
     /// # Errors
     ///
     /// The writer gets the error.
-    fn store(data: ArcBorrow<'_, D>, value: &[u8]) -> Result {
-        let _ = (data, value);
-
-        Err(EIO)
+    fn store(_data: ArcBorrow<'_, D>, _value: &[u8]) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
     }
 }
 
@@ -55,15 +54,15 @@ impl Page<'_> {
     ///
     /// # Errors
     ///
-    /// If the page is full.
-    pub fn write_bytes(&mut self, bytes: &[u8]) -> fmt::Result {
-        let end = self.len.checked_add(bytes.len()).ok_or(fmt::Error)?;
+    /// `ENOSPC` if the page is full.
+    #[inline(never)]
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result {
+        let rest = self.buffer.get_mut(self.len..).unwrap_or_default();
 
-        self.buffer
-            .get_mut(self.len..end)
-            .ok_or(fmt::Error)?
+        rest.get_mut(..bytes.len())
+            .ok_or(ENOSPC)?
             .copy_from_slice(bytes);
-        self.len = end;
+        self.len += bytes.len();
 
         Ok(())
     }
@@ -71,7 +70,7 @@ impl Page<'_> {
 
 impl fmt::Write for Page<'_> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
-        self.write_bytes(s.as_bytes())
+        self.write_bytes(s.as_bytes()).map_err(|_| fmt::Error)
     }
 }
 
@@ -92,7 +91,9 @@ impl<D> Definition<D> {
 
         attr.attr.name = A::NAME.to_bytes_with_nul().as_ptr();
         attr.__bindgen_anon_1.show = Some(Self::show::<A>);
-        attr.__bindgen_anon_2.store = Some(Self::store::<A>);
+        if A::HAS_STORE {
+            attr.__bindgen_anon_2.store = Some(Self::store::<A>);
+        }
 
         Self {
             attr,
@@ -263,6 +264,7 @@ impl<D> Group<D> {
 /// /// The file `serial`.
 /// struct Serial;
 ///
+/// #[vtable]
 /// impl Attribute<MyDisk> for Serial {
 ///     const NAME: &'static CStr = c"serial";
 ///

@@ -13,14 +13,14 @@
 //! # };
 //! # fn example<T: Operations>(
 //! #     tags: Arc<TagSet<T>>,
-//! #     limits: Limits,
+//! #     mut limits: Limits,
 //! #     numbers: Numbers,
 //! #     data: Arc<T::Data>,
 //! #     sectors: u64,
 //! #     parent: &device::Device<device::Bound>,
 //! #     attributes: &'static Group<T::Data>,
 //! # ) -> Result {
-//! let disk = Arc::new(Disk::new(tags, limits, c"vda", numbers, data)?, GFP_KERNEL)?;
+//! let disk = Arc::pin_init(Disk::new(tags, &mut limits, c"vda", numbers, data), GFP_KERNEL)?;
 //!
 //! disk.set_capacity(sectors);
 //! disk.add(parent, attributes)?;
@@ -40,7 +40,7 @@ use super::{
     zoned::ZoneReport, //
 };
 use crate::bindings;
-use core::ptr::NonNull;
+use core::{mem::MaybeUninit, ptr::NonNull};
 use kernel::{
     device,
     devres,
@@ -84,9 +84,11 @@ enum Visibility {
 /// - `visibility` is `Live` between a successful `device_add_disk()` and `del_gendisk()`, both of
 ///   which are called at most once, with the lock held.
 /// - `quiesced` is set while the queue is quiesced once by this.
+#[pin_data(PinnedDrop)]
 pub struct Disk<T: Operations> {
     disk: NonNull<bindings::gendisk>,
-    visibility: Pin<KBox<Mutex<Visibility>>>,
+    #[pin]
+    visibility: Mutex<Visibility>,
     quiesced: AtomicFlag,
     tags: Arc<TagSet<T>>,
 }
@@ -98,27 +100,55 @@ unsafe impl<T: Operations> Send for Disk<T> {}
 unsafe impl<T: Operations> Sync for Disk<T> {}
 
 impl<T: Operations> Disk<T> {
-    const FOPS: bindings::block_device_operations = bindings::block_device_operations {
-        owner: this_module::<T::Module>().as_ptr(),
-        free_disk: Some(Self::free_disk),
-        getgeo: Some(Self::getgeo),
-        report_zones: Some(Self::report_zones),
-        ..pin_init::zeroed()
+    const FOPS: bindings::block_device_operations = {
+        let mut fops = bindings::block_device_operations {
+            owner: this_module::<T::Module>().as_ptr(),
+            free_disk: Some(Self::free_disk),
+            ..pin_init::zeroed()
+        };
+
+        if T::HAS_GEOMETRY {
+            fops.getgeo = Some(Self::getgeo);
+        }
+        if T::HAS_REPORT_ZONES {
+            fops.report_zones = Some(Self::report_zones);
+        }
+        fops
     };
 
     /// Makes a disk that nobody sees yet.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `EINVAL` if the limits contradict each other or the name is too long.
-    pub fn new(
+    /// `ENOMEM`; `EINVAL` if the limits contradict each other or the name is too long. What the
+    /// limits leave open is filled in.
+    pub fn new<'a>(
         tags: Arc<TagSet<T>>,
-        mut limits: Limits,
+        limits: &'a mut Limits,
+        name: &'a CStr,
+        numbers: Numbers,
+        data: Arc<T::Data>,
+    ) -> impl PinInit<Self, Error> + use<'a, T> {
+        // INVARIANT: By the calls and assignments of `alloc()`.
+        try_pin_init!(Self {
+            disk: Self::alloc(&tags, limits, name, numbers, data)?,
+            tags,
+            visibility <- new_mutex!(Visibility::New, "Disk"),
+            quiesced: AtomicFlag::new(false),
+        })
+    }
+
+    fn alloc(
+        tags: &TagSet<T>,
+        limits: &mut Limits,
         name: &CStr,
         numbers: Numbers,
         data: Arc<T::Data>,
-    ) -> Result<Self> {
-        let visibility = KBox::pin_init(new_mutex!(Visibility::New, "Disk"), GFP_KERNEL)?;
+    ) -> Result<NonNull<bindings::gendisk>> {
+        let name = name.to_bytes_with_nul();
+        if name.len() > bindings::DISK_NAME_LEN as usize {
+            return Err(EINVAL);
+        }
         let data = Arc::into_raw(data).cast_mut().cast::<c_void>();
 
         // SAFETY: The tag set is valid, and so are the limits.
@@ -142,23 +172,12 @@ impl<T: Operations> Disk<T> {
         raw.major = numbers.major as c_int;
         raw.first_minor = numbers.first_minor as c_int;
         raw.minors = numbers.minors as c_int;
+        for (to, from) in raw.disk_name.iter_mut().zip(name) {
+            *to = *from;
+        }
 
-        // INVARIANT: By the calls and assignments above.
-        let this = Self {
-            // SAFETY: A successful `__blk_mq_alloc_disk()` does not return null.
-            disk: unsafe { NonNull::new_unchecked(disk) },
-            visibility,
-            quiesced: AtomicFlag::new(false),
-            tags,
-        };
-
-        let name = name.to_bytes_with_nul();
-        raw.disk_name
-            .get_mut(..name.len())
-            .ok_or(EINVAL)?
-            .copy_from_slice(name);
-
-        Ok(this)
+        // SAFETY: A successful `__blk_mq_alloc_disk()` does not return null.
+        Ok(unsafe { NonNull::new_unchecked(disk) })
     }
 
     fn queue(&self) -> *mut bindings::request_queue {
@@ -172,6 +191,7 @@ impl<T: Operations> Disk<T> {
     }
 
     /// The disk's name.
+    #[inline(never)]
     pub fn name(&self) -> &CStr {
         // SAFETY: By the type invariant the disk is valid. `new()` has set the name, which ends
         // with a NUL and never changes.
@@ -284,10 +304,14 @@ impl<T: Operations> Disk<T> {
     ///
     /// `EINVAL` if the limits contradict each other; nothing changed then.
     pub fn enable_write_cache(&self) -> Result {
-        let mut limits = Limits::default();
+        let mut limits = MaybeUninit::<bindings::queue_limits>::uninit();
 
-        // SAFETY: The queue is valid. Both calls below give the lock back that this one takes.
-        unsafe { bindings::queue_limits_start_update(self.queue(), limits.as_mut()) };
+        // SAFETY: The queue is valid. Both calls below give the lock back that this one takes, by
+        // which all the limits are written.
+        let mut limits = unsafe {
+            bindings::queue_limits_start_update(self.queue(), limits.as_mut_ptr());
+            Limits::from_raw(limits.assume_init())
+        };
 
         if !limits.enable_write_cache() {
             // SAFETY: The update was started just above.
@@ -311,11 +335,12 @@ impl<T: Operations> Disk<T> {
         // Not frozen for all that time: a submitter would have to wait, who may be needed for what
         // the driver is about to do.
         //
-        // SAFETY: The queue is valid; it is frozen and unfrozen in pairs, by one thread.
+        // SAFETY: The queue is valid; it is frozen and unfrozen in pairs, by one thread, which
+        // allocates no memory in between.
         unsafe {
-            let flags = bindings::blk_mq_freeze_queue(self.queue());
+            bindings::blk_mq_freeze_queue_nomemsave(self.queue());
             bindings::blk_mq_quiesce_queue_nowait(self.queue());
-            bindings::blk_mq_unfreeze_queue(self.queue(), flags);
+            bindings::blk_mq_unfreeze_queue_nomemrestore(self.queue());
         }
     }
 
@@ -327,8 +352,10 @@ impl<T: Operations> Disk<T> {
         }
     }
 
-    /// Runs the queues that [`HwQueue::stop`](super::mq::HwQueue::stop) has stopped, at once, but
-    /// not in this context, which may be atomic.
+    /// Runs the queues that [`HwQueue::stop`] has stopped, at once, but not in this context, which
+    /// may be atomic.
+    ///
+    /// [`HwQueue::stop`]: super::mq::HwQueue::stop
     pub fn restart_queues(&self) {
         // SAFETY: The queue is valid.
         unsafe { bindings::blk_mq_start_stopped_hw_queues(self.queue(), true) };
@@ -420,8 +447,9 @@ impl<T: Operations> Drop for Registration<T> {
     }
 }
 
-impl<T: Operations> Drop for Disk<T> {
-    fn drop(&mut self) {
+#[pinned_drop]
+impl<T: Operations> PinnedDrop for Disk<T> {
+    fn drop(self: Pin<&mut Self>) {
         self.remove();
 
         let disk = self.disk.as_ptr();

@@ -28,12 +28,16 @@ impl Default for Limits {
         Self(bindings::queue_limits {
             features: bindings::BLK_FEAT_ROTATIONAL,
             logical_block_size: SECTOR_SIZE,
-            ..Default::default()
+            ..pin_init::zeroed()
         })
     }
 }
 
 impl Limits {
+    pub(crate) fn from_raw(limits: bindings::queue_limits) -> Self {
+        Self(limits)
+    }
+
     pub(crate) fn as_mut(&mut self) -> &mut bindings::queue_limits {
         &mut self.0
     }

@@ -7,12 +7,9 @@
 //!
 //! ```
 //! # use kernel::sync::Arc;
-//! # use kernel_ext::{
-//! #     block::mq::{Operations, TagSet},
-//! #     virtio::queue::{Handler, Running},
-//! # };
-//! # fn example<MyDisk: Operations, H: Handler>(running: &Running<'_, H>) -> Result {
-//! let tags = Arc::pin_init(TagSet::<MyDisk>::new(running, 128), GFP_KERNEL)?;
+//! # use kernel_ext::block::mq::{HwQueues, Operations, TagSet};
+//! # fn example<MyDisk: Operations, Q: HwQueues>(queues: &Q) -> Result {
+//! let tags = Arc::pin_init(TagSet::<MyDisk>::new(queues, 128), GFP_KERNEL)?;
 //! # let _ = tags;
 //! # Ok(())
 //! # }
@@ -29,7 +26,7 @@ use crate::{bindings, sync::rcu::Section};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     device,
-    error::to_result,
+    error::{to_result, VTABLE_DEFAULT_ERROR},
     prelude::*,
     types::Opaque,
     ModuleMetadata, //
@@ -57,6 +54,7 @@ impl<T: Operations> Rejected<T> {
 }
 
 /// What a block driver does for the block layer.
+#[vtable]
 pub trait Operations: Sized + Send + Sync + 'static {
     /// The driver's module, which stays as long as its disks are open.
     type Module: ModuleMetadata;
@@ -93,17 +91,27 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// Returns those that it did not [start](IdleRequest::start) because something hinders them:
     /// [`Self::queue_rq`] gets them one by one and tells what.
     fn queue_rqs(
-        data: &Self::Data,
-        requests: RequestList<IdleRequest<Self>>,
-        section: Section<'_>,
-    ) -> RequestList<IdleRequest<Self>>;
+        _data: &Self::Data,
+        _requests: RequestList<IdleRequest<Self>>,
+        _section: Section<'_>,
+    ) -> RequestList<IdleRequest<Self>> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Tells the device of requests that were queued without `last`.
-    fn commit_rqs(data: &Self::Data, hw: HwQueue<'_>, section: Section<'_>);
+    fn commit_rqs(_data: &Self::Data, _hw: HwQueue<'_>, _section: Section<'_>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Looks for requests of a polled queue that the device has answered, and gives them to
     /// `completions`. Returns how many there were.
-    fn poll(data: &Self::Data, hw: HwQueue<'_>, completions: &mut Completions<'_, Self>) -> usize;
+    fn poll(
+        _data: &Self::Data,
+        _hw: HwQueue<'_>,
+        _completions: &mut Completions<'_, Self>,
+    ) -> usize {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Ends a request that the device has answered.
     fn complete(rq: Request<Self>);
@@ -116,14 +124,18 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// # Errors
     ///
     /// The caller gets the error.
-    fn geometry(data: &Self::Data, sectors: u64) -> Result<Geometry>;
+    fn geometry(_data: &Self::Data, _sectors: u64) -> Result<Geometry> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Reports zones of a zoned disk, from the one that has the given sector on.
     ///
     /// # Errors
     ///
     /// The caller gets the error.
-    fn report_zones(data: &Self::Data, sector: u64, report: &mut ZoneReport<'_>) -> Result;
+    fn report_zones(_data: &Self::Data, _sector: u64, _report: &mut ZoneReport<'_>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 }
 
 /// The geometry that a disk pretends to have.
@@ -241,19 +253,18 @@ impl<T: Operations> TagSet<T> {
                 queues.with_queues(|dev, counts| {
                     let mapping = Mapping { dev, counts };
 
-                    // SAFETY: `set` is valid for writes.
-                    unsafe {
-                        set.write(bindings::blk_mq_tag_set {
-                            ops: &Vtable::<T>::VALUE,
-                            nr_hw_queues: counts.total(),
-                            nr_maps: if counts.poll == 0 { 1 } else { POLL_MAP + 1 },
-                            queue_depth: depth,
-                            numa_node: bindings::NUMA_NO_NODE,
-                            cmd_size: u32::try_from(size_of::<T::RequestData>())?,
-                            driver_data: (&raw const mapping).cast_mut().cast(),
-                            ..Default::default()
-                        })
+                    // SAFETY: `set` is valid for writes, and may be all zeroes.
+                    let fields = unsafe {
+                        set.write_bytes(0, 1);
+                        &mut *set
                     };
+                    fields.ops = &Vtable::<T>::VALUE;
+                    fields.nr_hw_queues = counts.total();
+                    fields.nr_maps = if counts.poll == 0 { 1 } else { POLL_MAP + 1 };
+                    fields.queue_depth = depth;
+                    fields.numa_node = bindings::NUMA_NO_NODE;
+                    fields.cmd_size = u32::try_from(size_of::<T::RequestData>())?;
+                    fields.driver_data = (&raw const mapping).cast_mut().cast();
 
                     // SAFETY: `set` has just been initialized; it stays where it is. The mapping is
                     // there while the function maps CPUs to queues, which is done once: nobody
@@ -287,16 +298,26 @@ impl<T: Operations> PinnedDrop for TagSet<T> {
 struct Vtable<T>(PhantomData<T>);
 
 impl<T: Operations> Vtable<T> {
-    const VALUE: bindings::blk_mq_ops = bindings::blk_mq_ops {
-        queue_rq: Some(Self::queue_rq),
-        queue_rqs: Some(Self::queue_rqs),
-        commit_rqs: Some(Self::commit_rqs),
-        poll: Some(Self::poll),
-        complete: Some(Self::complete),
-        init_request: Some(Self::init_request),
-        exit_request: Some(Self::exit_request),
-        map_queues: Some(Self::map_queues),
-        ..pin_init::zeroed()
+    const VALUE: bindings::blk_mq_ops = {
+        let mut ops = bindings::blk_mq_ops {
+            queue_rq: Some(Self::queue_rq),
+            complete: Some(Self::complete),
+            init_request: Some(Self::init_request),
+            exit_request: Some(Self::exit_request),
+            map_queues: Some(Self::map_queues),
+            ..pin_init::zeroed()
+        };
+
+        if T::HAS_QUEUE_RQS {
+            ops.queue_rqs = Some(Self::queue_rqs);
+        }
+        if T::HAS_COMMIT_RQS {
+            ops.commit_rqs = Some(Self::commit_rqs);
+        }
+        if T::HAS_POLL {
+            ops.poll = Some(Self::poll);
+        }
+        ops
     };
 
     /// What the callbacks get for a hardware queue.

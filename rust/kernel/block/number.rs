@@ -79,6 +79,7 @@ impl Index {
     /// # Errors
     ///
     /// `ENOSPC` if there is none, `ENOMEM`.
+    #[inline(never)]
     pub fn alloc(range: core::ops::RangeInclusive<u32>) -> Result<Self> {
         // SAFETY: The helper returns a valid IDA.
         let index = unsafe {
@@ -101,6 +102,7 @@ impl Index {
 }
 
 impl Drop for Index {
+    #[inline(never)]
     fn drop(&mut self) {
         // SAFETY: The index was allocated from this IDA, and is given back once.
         unsafe { bindings::ida_free(crate::bindings::index_ida(), self.0) };

@@ -322,32 +322,42 @@ impl<T: Operations> RequestInner<T> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; the memory is taken without waiting.
-    pub fn map_ranges<P>(&self, f: impl Fn(Range) -> P) -> Result<KVec<P>> {
-        let mut ranges = KVec::with_capacity(usize::from(self.segments().max(1)), GFP_ATOMIC)?;
+    /// `ENOMEM`, as the memory is taken without waiting; `EIO` if there are more ranges than the
+    /// block layer has counted.
+    pub fn map_ranges<P: Zeroable>(&self, f: impl Fn(Range) -> P) -> Result<KVec<P>> {
+        let most = usize::from(self.segments().max(1));
+        let mut ranges = KVec::zeroed(most, GFP_ATOMIC)?;
+        let mut found = 0;
 
         // SAFETY: By the type invariant the request is valid, and so is its queue.
-        if unsafe { (*(*self.as_raw()).q).limits.max_discard_segments } == 1 {
-            let range = Range {
-                sector: self.sector(),
-                sectors: self.len() >> SECTOR_SHIFT,
-            };
-            ranges.push(f(range), GFP_ATOMIC)?;
-            return Ok(ranges);
-        }
-
+        let as_one = unsafe { (*(*self.as_raw()).q).limits.max_discard_segments } == 1;
         // SAFETY: By the type invariant the request is valid, and so are its bios, each of which
         // points to the next, while it is not ended.
         let mut next = unsafe { (*self.as_raw()).bio.as_ref() };
-        while let Some(bio) = next {
-            let range = Range {
-                sector: bio.bi_iter.bi_sector,
-                sectors: bio.bi_iter.bi_size >> SECTOR_SHIFT,
+
+        for to in ranges.iter_mut() {
+            let Some(bio) = next else {
+                break;
             };
-            ranges.push(f(range), GFP_ATOMIC)?;
-            // SAFETY: As above.
-            next = unsafe { bio.bi_next.as_ref() };
+            let (sector, bytes) = if as_one {
+                next = None;
+                (self.sector(), self.len())
+            } else {
+                // SAFETY: As above.
+                next = unsafe { bio.bi_next.as_ref() };
+                (bio.bi_iter.bi_sector, bio.bi_iter.bi_size)
+            };
+
+            *to = f(Range {
+                sector,
+                sectors: bytes >> SECTOR_SHIFT,
+            });
+            found += 1;
         }
+        if next.is_some() {
+            return Err(EIO);
+        }
+        ranges.truncate(found);
 
         Ok(ranges)
     }
@@ -381,6 +391,7 @@ impl<T: Operations> RequestInner<T> {
     }
 
     #[cold]
+    #[inline(never)]
     fn free_own_payload(&mut self) {
         // SAFETY: The request is valid and ours; `set_payload()` alone sets the flag for requests
         // that the driver has, with memory of the slab allocator.

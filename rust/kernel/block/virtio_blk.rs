@@ -16,7 +16,7 @@ use crate::{
     virtio::{config::Field, Endian}, //
 };
 use core::mem::offset_of;
-use kernel::transmute::AsBytes;
+use kernel::{prelude::*, transmute::AsBytes};
 
 /// Device type of a block device.
 pub const DEVICE_ID: u32 = bindings::VIRTIO_ID_BLOCK;
@@ -191,7 +191,7 @@ pub mod config {
 
 /// The header of a request, `struct virtio_blk_outhdr`.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Zeroable)]
 pub struct Header {
     kind: u32,
     ioprio: u32,
@@ -215,7 +215,7 @@ unsafe impl AsBytes for Header {}
 
 /// A range of a discard and its like, `struct virtio_blk_discard_write_zeroes`.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Zeroable)]
 pub struct Segment {
     sector: u64,
     num_sectors: u32,

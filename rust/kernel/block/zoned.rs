@@ -45,34 +45,36 @@ pub struct ZonedLimits {
 
 /// How a zone can be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum ZoneType {
     /// Anywhere.
-    Conventional,
+    Conventional = bindings::blk_zone_type_BLK_ZONE_TYPE_CONVENTIONAL as u8,
     /// Only at the write pointer.
-    SequentialWriteRequired,
+    SequentialWriteRequired = bindings::blk_zone_type_BLK_ZONE_TYPE_SEQWRITE_REQ as u8,
     /// Best at the write pointer.
-    SequentialWritePreferred,
+    SequentialWritePreferred = bindings::blk_zone_type_BLK_ZONE_TYPE_SEQWRITE_PREF as u8,
 }
 
 /// The condition of a zone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum ZoneCondition {
     /// It has no write pointer.
-    NotWritePointer,
+    NotWritePointer = bindings::blk_zone_cond_BLK_ZONE_COND_NOT_WP as u8,
     /// Nothing is written.
-    Empty,
+    Empty = bindings::blk_zone_cond_BLK_ZONE_COND_EMPTY as u8,
     /// Open because of a write.
-    ImplicitlyOpen,
+    ImplicitlyOpen = bindings::blk_zone_cond_BLK_ZONE_COND_IMP_OPEN as u8,
     /// Open because that was asked for.
-    ExplicitlyOpen,
+    ExplicitlyOpen = bindings::blk_zone_cond_BLK_ZONE_COND_EXP_OPEN as u8,
     /// Partly written and not open.
-    Closed,
+    Closed = bindings::blk_zone_cond_BLK_ZONE_COND_CLOSED as u8,
     /// It can't be written any more.
-    ReadOnly,
+    ReadOnly = bindings::blk_zone_cond_BLK_ZONE_COND_READONLY as u8,
     /// No more can be written.
-    Full,
+    Full = bindings::blk_zone_cond_BLK_ZONE_COND_FULL as u8,
     /// It can be neither read nor written any more.
-    Offline,
+    Offline = bindings::blk_zone_cond_BLK_ZONE_COND_OFFLINE as u8,
 }
 
 /// A zone. All numbers are in sectors of 512 bytes.
@@ -94,32 +96,14 @@ pub struct Zone {
 
 impl Zone {
     fn to_raw(self) -> bindings::blk_zone {
-        let kind = match self.kind {
-            ZoneType::Conventional => bindings::blk_zone_type_BLK_ZONE_TYPE_CONVENTIONAL,
-            ZoneType::SequentialWriteRequired => bindings::blk_zone_type_BLK_ZONE_TYPE_SEQWRITE_REQ,
-            ZoneType::SequentialWritePreferred => {
-                bindings::blk_zone_type_BLK_ZONE_TYPE_SEQWRITE_PREF
-            }
-        };
-        let condition = match self.condition {
-            ZoneCondition::NotWritePointer => bindings::blk_zone_cond_BLK_ZONE_COND_NOT_WP,
-            ZoneCondition::Empty => bindings::blk_zone_cond_BLK_ZONE_COND_EMPTY,
-            ZoneCondition::ImplicitlyOpen => bindings::blk_zone_cond_BLK_ZONE_COND_IMP_OPEN,
-            ZoneCondition::ExplicitlyOpen => bindings::blk_zone_cond_BLK_ZONE_COND_EXP_OPEN,
-            ZoneCondition::Closed => bindings::blk_zone_cond_BLK_ZONE_COND_CLOSED,
-            ZoneCondition::ReadOnly => bindings::blk_zone_cond_BLK_ZONE_COND_READONLY,
-            ZoneCondition::Full => bindings::blk_zone_cond_BLK_ZONE_COND_FULL,
-            ZoneCondition::Offline => bindings::blk_zone_cond_BLK_ZONE_COND_OFFLINE,
-        };
-
         bindings::blk_zone {
             start: self.start,
             len: self.len,
             wp: self.write_pointer,
-            type_: kind as u8,
-            cond: condition as u8,
+            type_: self.kind as u8,
+            cond: self.condition as u8,
             capacity: self.capacity,
-            ..Default::default()
+            ..pin_init::zeroed()
         }
     }
 }

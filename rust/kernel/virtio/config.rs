@@ -5,12 +5,11 @@
 //! ```
 //! # use kernel::device;
 //! # use kernel_ext::{block::virtio_blk::{config, feature}, virtio::Device};
-//! # fn read(dev: &Device<device::Bound>) -> Result {
-//! let sectors: u64 = dev.read(config::CAPACITY)?;
+//! # fn read(dev: &Device<device::Bound>) {
+//! let sectors: u64 = dev.read(config::CAPACITY);
 //! // `None` unless the feature was negotiated.
-//! let queues: Option<u16> = dev.read_if(feature::MQ, config::NUM_QUEUES)?;
+//! let queues: Option<u16> = dev.read_if(feature::MQ, config::NUM_QUEUES);
 //! # let _ = (sectors, queues);
-//! # Ok(())
 //! # }
 //! ```
 //!
@@ -25,9 +24,9 @@ mod sealed {
 }
 
 /// A type that a field of the configuration space can have.
-pub trait Value: sealed::Sealed + Copy + Default {
-    /// Converts from the device's byte order.
-    fn to_guest(self, endian: Endian) -> Self;
+pub trait Value: sealed::Sealed + Copy {
+    /// The value of a field whose bytes are that number in the guest's byte order.
+    fn from_number(number: u64, endian: Endian) -> Self;
 }
 
 macro_rules! values {
@@ -35,8 +34,9 @@ macro_rules! values {
         $(
             impl sealed::Sealed for $ty {}
             impl Value for $ty {
-                fn to_guest(self, endian: Endian) -> Self {
-                    $convert(endian, self)
+                fn from_number(number: u64, endian: Endian) -> Self {
+                    // CAST: The field has no more bytes than the type.
+                    $convert(endian, number as $ty)
                 }
             }
         )*
@@ -71,78 +71,62 @@ impl Device<device::Bound> {
         unsafe { (*(*self.as_raw()).config).get.is_some() }
     }
 
-    /// Reads a field of the configuration space.
+    /// Reads a field of the configuration space: zero, if the transport
+    /// [cannot](Self::has_config).
     ///
     /// The value is of one generation of the configuration space, section 2.5.1 of the virtio
-    /// specification. May not be called in atomic context: some transports sleep.
-    ///
-    /// # Errors
-    ///
-    /// `ENXIO` if the transport cannot read the configuration space, `EAGAIN` if the device keeps
-    /// changing it.
-    pub fn read<T: Value>(&self, field: Field<T>) -> Result<T> {
-        // Fields of up to four bytes are read at once by every transport.
-        if size_of::<T>() <= 4 {
-            return Ok(self.get(field)?.to_guest(self.endian()));
-        }
-
-        for _ in 0..100 {
-            let before = self.generation();
-            let value = self.get(field)?;
-            if self.generation() == before {
-                return Ok(value.to_guest(self.endian()));
-            }
-        }
-
-        Err(EAGAIN)
+    /// specification, unless the device goes on and on changing it. Such a value is replaced when
+    /// the driver is told of the change. May not be called in atomic context: some transports
+    /// sleep.
+    pub fn read<T: Value>(&self, field: Field<T>) -> T {
+        T::from_number(self.number(field.offset, size_of::<T>()), self.endian())
     }
 
     /// Reads a field that exists only if the feature bit was negotiated, else returns `None`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`].
-    pub fn read_if<T: Value>(&self, feature: u32, field: Field<T>) -> Result<Option<T>> {
-        if !self.has_feature(feature) {
-            return Ok(None);
-        }
-
-        self.read(field).map(Some)
+    pub fn read_if<T: Value>(&self, feature: u32, field: Field<T>) -> Option<T> {
+        self.has_feature(feature).then(|| self.read(field))
     }
 
-    /// Writes a byte of the configuration space.
-    ///
-    /// # Errors
-    ///
-    /// `ENXIO` if the transport cannot write the configuration space.
-    pub fn write(&self, field: Field<u8>, value: u8) -> Result {
+    /// Writes a byte of the configuration space, if the transport can: what the device makes of it
+    /// is seen by reading it.
+    pub fn write(&self, field: Field<u8>, value: u8) {
         // SAFETY: A valid device always has its operations.
-        let set = unsafe { (*(*self.as_raw()).config).set }.ok_or(ENXIO)?;
+        let Some(set) = (unsafe { (*(*self.as_raw()).config).set }) else {
+            return;
+        };
 
         // SAFETY: `self` is a valid device, and `value` has the one byte that is read.
         unsafe { set(self.as_raw(), field.offset, (&raw const value).cast(), 1) };
-
-        Ok(())
     }
 
-    fn get<T: Value>(&self, field: Field<T>) -> Result<T> {
-        let mut value = T::default();
+    /// The number that `len` bytes of the configuration space are in the guest's byte order.
+    #[inline(never)]
+    fn number(&self, offset: u32, len: usize) -> u64 {
+        let mut bytes = [0_u8; size_of::<u64>()];
 
         // SAFETY: A valid device always has its operations.
-        let get = unsafe { (*(*self.as_raw()).config).get }.ok_or(ENXIO)?;
+        if let Some(get) = unsafe { (*(*self.as_raw()).config).get } {
+            // Fields of up to four bytes are read at once by every transport.
+            let generation = || if len > 4 { self.generation() } else { 0 };
 
-        // SAFETY: `self` is a valid device; as many bytes are written as a `T` has, and each
-        // pattern of them is a valid integer, as all implementations of `Value` are.
-        unsafe {
-            get(
-                self.as_raw(),
-                field.offset,
-                (&raw mut value).cast(),
-                size_of::<T>() as u32,
-            )
-        };
+            for _ in 0..100 {
+                let before = generation();
 
-        Ok(value)
+                // SAFETY: `self` is a valid device, and `bytes` has room for the longest field.
+                unsafe { get(self.as_raw(), offset, (&raw mut bytes).cast(), len as u32) };
+
+                if generation() == before {
+                    break;
+                }
+            }
+        }
+
+        let number = u64::from_ne_bytes(bytes);
+        if cfg!(target_endian = "little") {
+            number
+        } else {
+            number.wrapping_shr(64 - 8 * len as u32)
+        }
     }
 
     fn generation(&self) -> u32 {

@@ -12,7 +12,7 @@ use kernel::{
     device,
     error::to_result,
     prelude::*,
-    sync::aref::AlwaysRefCounted,
+    sync::{aref::AlwaysRefCounted, rcu},
     types::Opaque, //
 };
 
@@ -80,13 +80,17 @@ impl Device<device::Bound> {
     ///
     /// A device that is not there any more can't be reset, and does nothing either: its virtqueues
     /// are marked as broken instead. Transports wait for a device to say that it is reset, which
-    /// would last for ever.
+    /// would last for ever. It still does for one that goes after this has looked, as with every
+    /// driver.
     pub(crate) fn reset(&self) {
         if self.is_absent() {
-            // SAFETY: `self` is a valid and bound device.
+            // SAFETY: `self` is a valid and bound device, which always has its operations.
             unsafe {
                 bindings::virtio_break_device(self.as_raw());
-                bindings::virtio_synchronize_cbs(self.as_raw());
+                match (*(*self.as_raw()).config).synchronize_cbs {
+                    Some(synchronize_cbs) => synchronize_cbs(self.as_raw()),
+                    None => rcu::synchronize_rcu(),
+                }
             }
             return;
         }

@@ -115,14 +115,19 @@ impl<B: Buffer, S> Deref for RingGuard<'_, B, S> {
 
     #[inline]
     fn deref(&self) -> &S {
-        &self.0.state
+        // The guard has a field of that name, too, which the `kernel` crate can see.
+        let ring: &Ring<B, S> = &self.0;
+
+        &ring.state
     }
 }
 
 impl<B: Buffer, S> DerefMut for RingGuard<'_, B, S> {
     #[inline]
     fn deref_mut(&mut self) -> &mut S {
-        &mut self.0.state
+        let ring: &mut Ring<B, S> = &mut self.0;
+
+        &mut ring.state
     }
 }
 
@@ -172,6 +177,7 @@ impl<B: Buffer, S> RingGuard<'_, B, S> {
 
     /// Why a buffer was not added: no room in a ring with nothing in it is no matter of waiting.
     #[cold]
+    #[inline(never)]
     fn refusal(&self, err: Error) -> Error {
         match self.0.vq {
             Some(vq) if err == ENOSPC && self.free() == ring_size(vq) => {
@@ -321,7 +327,7 @@ fn ring_size(vq: NonNull<bindings::virtqueue>) -> u32 {
 ///
 /// The virtqueue was found in its ring within an RCU read-side critical section that lasts as long
 /// as `'rcu`. The one who deletes a virtqueue first takes it out of its ring, under the ring's
-/// lock, and then waits for all such sections: see [`Queues::disconnect`].
+/// lock, and then waits for all such sections: see [`disconnect`].
 #[must_use = "the device may not look for the buffers until it is told"]
 pub struct Kick<'rcu>(Option<NonNull<bindings::virtqueue>>, Section<'rcu>);
 
@@ -355,14 +361,11 @@ impl<B: Buffer, S> Queue<B, S> {
     }
 }
 
-/// Queues, each at an address of its own.
-type QueueVec<B, S> = KVec<Pin<KBox<Queue<B, S>>>>;
-
 /// A device and its virtqueues, while they are set up.
 ///
 /// # Invariants
 ///
-/// - `dev` is bound. The adapter takes this away by [`Queues::disconnect`] before it is not.
+/// - `dev` is bound. The adapter takes this away by [`disconnect_from`] before it is not.
 /// - `vqs` are all virtqueues of `dev`; each is valid, and found in one ring of the same
 ///   [`Queues`].
 struct Connected {
@@ -385,7 +388,8 @@ impl Connected {
 /// All virtqueues of a device, and the device itself for as long as they work.
 #[pin_data]
 pub struct Queues<B: Buffer, S> {
-    queues: QueueVec<B, S>,
+    /// In place for good: nothing is ever added to them or taken out.
+    queues: KVec<Queue<B, S>>,
     /// How many, from the first one on, have interrupts.
     with_interrupt: u16,
     #[pin]
@@ -407,26 +411,29 @@ impl<B: Buffer, S: Default> Queues<B, S> {
         })
     }
 
-    fn empty(count: usize) -> Result<QueueVec<B, S>> {
-        let mut queues = KVec::with_capacity(count, GFP_KERNEL)?;
+    fn empty(count: usize) -> Result<KVec<Queue<B, S>>> {
+        let queues = KVec::<Queue<B, S>>::with_capacity(count, GFP_KERNEL)?;
+        let (first, _, capacity) = queues.into_raw_parts();
 
-        for _ in 0..count {
+        for index in 0..count {
             // INVARIANT: There is no virtqueue yet.
             let ring = Ring {
                 vq: None,
                 state: S::default(),
                 _buffers: PhantomData,
             };
-            let queue = KBox::pin_init(
-                pin_init!(Queue {
-                    ring <- SpinLockIrqSave::new(ring, c"virtqueue", static_lock_class!()),
-                }),
-                GFP_KERNEL,
-            )?;
-            queues.push(queue, GFP_KERNEL)?;
+            let queue = pin_init!(Queue {
+                ring <- SpinLockIrqSave::new(ring, c"virtqueue", static_lock_class!()),
+            });
+
+            // SAFETY: There is room for `count` of them. A queue stays in place until it is
+            // dropped: nothing is added to the vector, and nobody gets a mutable reference to it.
+            let Ok(()) = unsafe { queue.__init(first.add(index)) };
         }
 
-        Ok(queues)
+        // SAFETY: The parts are those of the vector that was made above, and `count` elements are
+        // initialized.
+        Ok(unsafe { KVec::from_raw_parts(first, count, capacity) })
     }
 }
 
@@ -434,12 +441,12 @@ impl<B: Buffer, S> Queues<B, S> {
     /// The queue of this index.
     #[inline]
     pub fn get(&self, index: usize) -> Option<&Queue<B, S>> {
-        self.queues.get(index).map(|queue| &**queue)
+        self.queues.get(index)
     }
 
     /// All queues.
     pub fn iter(&self) -> impl Iterator<Item = &Queue<B, S>> {
-        self.queues.iter().map(|queue| &**queue)
+        self.queues.iter()
     }
 
     /// Calls `f` with the device, unless that is not set up. May sleep: the device stays set up
@@ -450,59 +457,58 @@ impl<B: Buffer, S> Queues<B, S> {
 
         Some(f(connected.as_ref()?.dev()))
     }
+}
 
-    /// Resets the device and deletes its virtqueues: `unused` gets what the device has not
-    /// answered. Until [`Running::resume`] nothing can be added to any ring, the answer is
-    /// `ENODEV`, and there is no device. Returns `false` if that was so before. May sleep.
-    pub fn disconnect(&self, unused: impl Fn(B)) -> bool {
-        self.disconnect_if(|_| true, unused)
+/// Resets the device and deletes its virtqueues: [`Handler::unused`] gets what the device has not
+/// answered. Until [`Running::resume`] nothing can be added to any ring, the answer is `ENODEV`,
+/// and there is no device. Returns `false` if that was so before. May sleep.
+pub fn disconnect<T: Handler>(handler: &T) -> bool {
+    disconnect_from(handler, None)
+}
+
+/// As [`disconnect`], but from no other device than `dev`, if one is given.
+fn disconnect_from<T: Handler>(handler: &T, dev: Option<&Device<device::Bound>>) -> bool {
+    let queues = handler.queues();
+
+    // Locked to the end: the driver may be unbound as soon as nothing is connected.
+    let mut slot = queues.connected.lock();
+    let Some(connected) =
+        slot.take_if(|connected| dev.is_none_or(|dev| dev.as_raw() == connected.dev().as_raw()))
+    else {
+        return false;
+    };
+    let dev = connected.dev();
+
+    // From here on nobody finds a virtqueue: what adds to one and takes from one does so under
+    // the lock of its ring.
+    for queue in queues.iter() {
+        queue.lock().0.vq = None;
     }
 
-    /// As [`Self::disconnect`], if `is_ours` says so of the device.
-    fn disconnect_if(
-        &self,
-        is_ours: impl FnOnce(&Device<device::Bound>) -> bool,
-        unused: impl Fn(B),
-    ) -> bool {
-        // Locked to the end: the driver may be unbound as soon as nothing is connected.
-        let mut slot = self.connected.lock();
-        let Some(connected) = slot.take_if(|connected| is_ours(connected.dev())) else {
-            return false;
-        };
-        let dev = connected.dev();
+    // Whoever found one in its ring before may still be about to notify through it.
+    rcu::synchronize_rcu();
 
-        // From here on nobody finds a virtqueue: what adds to one and takes from one does so under
-        // the lock of its ring.
-        for queue in self.iter() {
-            queue.lock().0.vq = None;
+    // After this no callback runs, and the device leaves all buffers alone.
+    dev.reset();
+
+    for &vq in connected.vqs.iter() {
+        // SAFETY: By the type invariant of `Connected` `vq` is valid; no ring has it any more, so
+        // that nobody else uses it.
+        while let Some(ptr) = NonNull::new(unsafe { bindings::virtqueue_detach_unused_buf(vq) }) {
+            // SAFETY: The pointer is one that `add()` stored; it is given only once.
+            handler.unused(unsafe { T::Buffer::from_raw(ptr) });
         }
-
-        // Whoever found one in its ring before may still be about to notify through it.
-        rcu::synchronize_rcu();
-
-        // After this no callback runs, and the device leaves all buffers alone.
-        dev.reset();
-
-        for &vq in connected.vqs.iter() {
-            // SAFETY: By the type invariant of `Connected` `vq` is valid; no ring has it any more,
-            // so that nobody else uses it.
-            while let Some(ptr) = NonNull::new(unsafe { bindings::virtqueue_detach_unused_buf(vq) })
-            {
-                // SAFETY: The pointer is one that `add()` stored; it is given only once.
-                unused(unsafe { B::from_raw(ptr) });
-            }
-        }
-
-        // SAFETY: `dev` is a valid device. No ring has a virtqueue any more, every `Kick` is gone,
-        // and no callback runs.
-        unsafe {
-            if let Some(del_vqs) = (*(*dev.as_raw()).config).del_vqs {
-                del_vqs(dev.as_raw());
-            }
-        }
-
-        true
     }
+
+    // SAFETY: `dev` is a valid device. No ring has a virtqueue any more, every `Kick` is gone, and
+    // no callback runs.
+    unsafe {
+        if let Some(del_vqs) = (*(*dev.as_raw()).config).del_vqs {
+            del_vqs(dev.as_raw());
+        }
+    }
+
+    true
 }
 
 /// Declares that a type has the [`Queues`] of a device. Implemented by [`impl_has_queues!`].

@@ -38,7 +38,7 @@ static const char usage[] =
 "         KEY: path, first and blocks (numbers of the records), at (the block where they begin),\n"
 "              size (bytes of a write), depth (writes in flight), buffered=1\n"
 "       provetool relay ack=PORT run=N block=N\n"
-"         each line of standard input ends in a sequence number, of block N, that is durable\n"
+"         a line of standard input that ends in \"row SEQUENCE\" says that this is durable, of block N\n"
 "       provetool find FILE\n"
 "         the records in FILE: a line \"BLOCK SEQUENCE\" each, \"torn BLOCK\" for one in pieces\n";
 
@@ -217,7 +217,8 @@ static int load(int argc, char **argv)
 	/* What a slow machine has not switched often enough says nothing. */
 	for (waited = 0; waited < seconds + MAX_LONGER; waited++) {
 		if ((waited >= seconds || (stop_file && !access(stop_file, F_OK))) &&
-		    (!toggles || atomic_load(&toggling.switches) >= LEAST_SWITCHES))
+		    (!toggles || atomic_load(&toggling.gone) ||
+		     atomic_load(&toggling.switches) >= LEAST_SWITCHES))
 			break;
 		sleep(1);
 	}
@@ -257,14 +258,17 @@ static int relay(int argc, char **argv)
 	if (ack_fd < 0)
 		die("the host's port");
 	while (fgets(line, sizeof(line), stdin)) {
-		char *digits = line + strcspn(line, "\n");
+		const char *row = strstr(line, "row ");
+		char *end;
+		unsigned long sequence;
 
-		*digits = '\0';
-		while (digits > line && digits[-1] >= '0' && digits[-1] <= '9')
-			digits--;
-		if (!*digits)
+		/* Programs say other things, too, some of which end in a number. */
+		if (!row)
 			continue;
-		slot.sequence = (uint64_t)run_number << 40 | strtoul(digits, NULL, 10);
+		sequence = strtoul(row + 4, &end, 10);
+		if (end == row + 4 || *end != '\n')
+			continue;
+		slot.sequence = (uint64_t)run_number << 40 | sequence;
 		acknowledge(&writer, &slot);
 	}
 	printf("acked=%lu failed=0 switches=0 refused=0\n", writer.acked);

@@ -41,6 +41,7 @@ struct toggle {
 	const char *cache_type, *by_hand;
 	atomic_ulong switches;
 	unsigned long refused;
+	atomic_int gone;
 };
 
 extern uint32_t run_number;

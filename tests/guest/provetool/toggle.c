@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The guest's switches of the mode. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,9 @@ static int set(struct toggle *how, int fd, const char *mode)
 		atomic_fetch_add(&how->switches, 1);
 	else
 		how->refused++;
+	/* The disk is gone, and so is everything else to be done. */
+	if (!done && errno == ENODEV)
+		atomic_store(&how->gone, 1);
 	return done;
 }
 
@@ -32,7 +36,7 @@ void *toggle(void *arg)
 		if (hand < 0)
 			die(how->by_hand);
 	}
-	while (!atomic_load(&stop)) {
+	while (!atomic_load(&stop) && !atomic_load(&how->gone)) {
 		unsigned long begun = atomic_fetch_add(&through_begun, 1) + 1;
 
 		if ((hand < 0 || rand_r(&seed) & 64) && set(how, fd, "write through")) {

@@ -19,7 +19,6 @@ class Env:
     cache: Path
     qemu: Path
     qemu_stock: Path
-    testdev: Path
     kernel: Path
     release: str
     module: Path
@@ -27,12 +26,16 @@ class Env:
     out: Path
     accel: str
     debug: bool
+    # Empty where nobody has asked for them.
+    testdev: str = ""
     root_disk: str = ""
+    # The kernels of scripts/intree.sh, if the guests have one of these.
+    intree: Path | None = None
 
     @property
     def patience(self) -> int:
         """By how much longer than with the stock kernel to wait for a guest."""
-        return 3 if self.debug else 1
+        return 3 if self.debug or self.intree else 1
 
 
 def _path(name: str) -> Path:
@@ -60,6 +63,11 @@ def is_debug() -> bool:
     return bool(os.environ.get("VBW_DEBUG"))
 
 
+def is_intree() -> bool:
+    """Whether it has the driver in its own tree."""
+    return bool(os.environ.get("VBW_INTREE"))
+
+
 def load() -> Env:
     """Read the environment, or raise NotPrepared with what is missing."""
     return Env(
@@ -67,7 +75,6 @@ def load() -> Env:
         cache=_path("VBW_CACHE"),
         qemu=_path("VBW_QEMU"),
         qemu_stock=_path("VBW_QEMU_STOCK"),
-        testdev=_path("VBW_TESTDEV"),
         kernel=_path("VBW_KERNEL"),
         release=os.environ.get("VBW_RELEASE", ""),
         module=_path("VBW_MODULE"),
@@ -76,4 +83,6 @@ def load() -> Env:
         accel=_choose_accel(),
         debug=is_debug(),
         root_disk=os.environ.get("VBW_ROOT_DISK", ""),
+        testdev=os.environ.get("VBW_TESTDEV", ""),
+        intree=_path("VBW_INTREE") if is_intree() else None,
     )

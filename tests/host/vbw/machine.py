@@ -87,8 +87,13 @@ class Config:
     # Another system than the harness's: its initramfs, and the seconds until its agent speaks and
     # that it takes to power off.
     initrd: Path | None = None
+    # Another kernel than the environment's, and one that starts from a disk at once.
+    kernel: Path | None = None
+    without_initrd: bool = False
     start_seconds: float = 60.0
     end_seconds: float = 20.0
+    # A thread of the host for each processor that is emulated.
+    parallel: bool = False
     # What the guest's kernel may complain of in this machine: a regular expression.
     tolerated: str = r"(?!)"
 
@@ -132,7 +137,8 @@ def command_line(env: Env, config: Config, initrd: Path, files: "Files | None") 
     # code that the kernel is patching after the kernel has put the new code there, and
     # the kernel, which on real processors never sees that, gives up. It costs nothing
     # where tests run two machines on two processors.
-    accel = "tcg,thread=single" if env.accel == "tcg" else env.accel
+    threads = "multi" if config.parallel else "single"
+    accel = f"tcg,thread={threads}" if env.accel == "tcg" else env.accel
     # The kernel's tests of its own ciphers are a second of a start of four, when emulated.
     kernel_args = "console=ttyS0 loglevel=5 panic=-1 cryptomgr.notests " + config.kernel_args
     if config.serial:
@@ -158,8 +164,8 @@ def command_line(env: Env, config: Config, initrd: Path, files: "Files | None") 
         "-cpu", "host" if env.accel == "kvm" else "qemu64",
         "-smp", str(config.cpus),
         "-m", str(config.memory_mb),
-        "-kernel", str(env.kernel),
-        "-initrd", str(initrd),
+        "-kernel", str(config.kernel or env.kernel),
+        *([] if config.without_initrd else ["-initrd", str(initrd)]),
         "-append", kernel_args.strip(),
         *(_logged(files, config.serial) if files else ["-serial", "mon:stdio"]),
     ]

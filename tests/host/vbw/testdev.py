@@ -27,7 +27,7 @@ class TestDevice:
         self.socket = sockets / f"{name}.sock"
         with (folder / f"{name}.log").open("wb") as log:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", str(env.testdev), "--socket", str(self.socket),
+                ["setpriv", "--pdeathsig", "KILL", env.testdev, "--socket", str(self.socket),
                  "--queues", str(queues), *options],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         self._rest = b""

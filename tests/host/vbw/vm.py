@@ -42,7 +42,10 @@ class VM:
 
     def start(self) -> "VM":
         """Start QEMU and wait until the guest's init takes commands."""
-        self.launch()
+        return self.launch().wait_ready()
+
+    def wait_ready(self) -> "VM":
+        """Wait for that, after launch()."""
         try:
             self.guest.wait_ready(self.config.start_seconds)
         except GuestError as error:

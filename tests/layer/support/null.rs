@@ -2,13 +2,13 @@
 
 //! A driver of disks that take nothing, for examples that need one.
 
-use kernel::{prelude::*, ThisModule};
+use crate::LocalModule;
+use kernel::prelude::*;
 use kernel_ext::{
     block::{
-        batch::{Completed, Completions, RequestList},
-        mq::{Geometry, HwQueue, Operations, Rejected},
-        request::{IdleRequest, Request, Status},
-        zoned::ZoneReport, //
+        batch::Completed,
+        mq::{HwQueue, Operations, Rejected},
+        request::{IdleRequest, Request, Status}, //
     },
     sync::rcu::Section, //
 };
@@ -16,18 +16,9 @@ use kernel_ext::{
 /// The driver.
 pub struct Null;
 
-/// Its module.
-pub struct Module;
-
-impl kernel::ModuleMetadata for Module {
-    const NAME: &'static CStr = c"null";
-
-    // SAFETY: This is what a driver has that is built into the kernel.
-    const THIS_MODULE: ThisModule = unsafe { ThisModule::from_ptr(core::ptr::null_mut()) };
-}
-
+#[vtable]
 impl Operations for Null {
-    type Module = Module;
+    type Module = LocalModule;
     type RequestData = ();
     type Data = ();
 
@@ -45,31 +36,9 @@ impl Operations for Null {
         Err(Rejected::new(rq, Status::NOTSUPP))
     }
 
-    fn queue_rqs(
-        _: &(),
-        requests: RequestList<IdleRequest<Self>>,
-        _: Section<'_>,
-    ) -> RequestList<IdleRequest<Self>> {
-        requests
-    }
-
-    fn commit_rqs(_: &(), _: HwQueue<'_>, _: Section<'_>) {}
-
-    fn poll(_: &(), _: HwQueue<'_>, _: &mut Completions<'_, Self>) -> usize {
-        0
-    }
-
     fn complete(rq: Request<Self>) {
         rq.end(Status::OK);
     }
 
     fn release(_: Completed<'_, Self>) {}
-
-    fn geometry(_: &(), _: u64) -> Result<Geometry> {
-        Err(ENOTTY)
-    }
-
-    fn report_zones(_: &(), _: u64, _: &mut ZoneReport<'_>) -> Result {
-        Err(EOPNOTSUPP)
-    }
 }

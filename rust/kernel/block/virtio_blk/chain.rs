@@ -90,7 +90,7 @@ pub struct Chain<H> {
 // SAFETY: The pointers in it point into itself or to memory that it owns.
 unsafe impl<H: Send> Send for Chain<H> {}
 
-impl<H: AsBytes + Default> Chain<H> {
+impl<H: AsBytes + Zeroable> Chain<H> {
     /// An empty chain.
     pub fn new() -> impl PinInit<Self> {
         const { assert!(offset_of!(Self, status) == offset_of!(Self, appended) + 8) };
@@ -100,17 +100,9 @@ impl<H: AsBytes + Default> Chain<H> {
         unsafe {
             pin_init_from_closure(|chain: *mut Self| {
                 // INVARIANT: The lists follow.
-                chain.write(Self {
-                    header: H::default(),
-                    appended: 0,
-                    status: NO_STATUS,
-                    appends: false,
-                    direction: Direction::None,
-                    data: DataList::default(),
-                    header_list: scatterlist::default(),
-                    status_list: scatterlist::default(),
-                    _pin: PhantomPinned,
-                });
+                chain.write_bytes(0, 1);
+                (&raw mut (*chain).status).write(NO_STATUS);
+                (&raw mut (*chain).direction).write(Direction::None);
                 bindings::sg_init_one(
                     &raw mut (*chain).header_list,
                     (&raw const (*chain).header).cast(),
@@ -212,7 +204,7 @@ impl<T: Operations> Mapped<IdleRequest<T>> {
 impl<T, H> IdleRequest<T>
 where
     T: Operations<RequestData = Chain<H>>,
-    H: AsBytes + Send + Default,
+    H: AsBytes + Send + Zeroable,
 {
     /// Fills the chain of the request: the header, and the scatterlist of the request's data.
     ///
@@ -236,7 +228,7 @@ where
 impl<T, H> Request<T>
 where
     T: Operations<RequestData = Chain<H>>,
-    H: AsBytes + Send + Default,
+    H: AsBytes + Send + Zeroable,
 {
     /// Fills the chain of a request whose data the device has had already: the header of a request
     /// without data.
@@ -266,7 +258,7 @@ where
 impl<T, H> RequestInner<T>
 where
     T: Operations<RequestData = Chain<H>>,
-    H: AsBytes + Send + Default,
+    H: AsBytes + Send + Zeroable,
 {
     #[inline]
     fn fill(&mut self, header: H) -> Result {
@@ -314,7 +306,7 @@ where
 impl<T, H> Completed<'_, T>
 where
     T: Operations<RequestData = Chain<H>>,
-    H: AsBytes + Send + Default,
+    H: AsBytes + Send + Zeroable,
 {
     /// As [`Request::unmap`].
     #[inline]
@@ -331,7 +323,7 @@ where
 unsafe impl<T, H> Buffer for Mapped<Request<T>>
 where
     T: Operations<RequestData = Chain<H>>,
-    H: AsBytes + Send + Default,
+    H: AsBytes + Send + Zeroable,
 {
     #[inline]
     fn into_raw(self) -> NonNull<c_void> {
@@ -361,10 +353,17 @@ where
             )
         };
 
-        match direction {
-            Direction::None => f(&mut [header, status], 1, 1),
-            Direction::ToDevice => f(&mut [header, table, status], 2, 1),
-            Direction::FromDevice => f(&mut [header, table, status], 1, 2),
-        }
+        let second = if direction == Direction::None {
+            status
+        } else {
+            table
+        };
+
+        // Without data the last one is beyond the numbers, and not looked at.
+        f(
+            &mut [header, second, status],
+            1 + u32::from(direction == Direction::ToDevice),
+            1 + u32::from(direction == Direction::FromDevice),
+        )
     }
 }

@@ -59,7 +59,7 @@ impl<H: AsBytes + Send, C: Send> Command<H, C> {
             .get_mut(..payload.len())
             .ok_or(EINVAL)?
             .copy_from_slice(payload);
-        let reply = KVec::from_elem(0, reply_len, GFP_KERNEL)?;
+        let reply = KVec::zeroed(reply_len, GFP_KERNEL)?;
 
         Ok(KBox::new(
             Self {
@@ -130,15 +130,22 @@ unsafe impl<H: AsBytes + Send, C: Send> Buffer for KBox<Command<H, C>> {
             (payload_len, reply_len)
         };
 
-        match (payload_len, reply_len) {
-            (0, 0) => f(&mut [&mut header, &mut status], 1, 1),
-            (_, 0) => f(&mut [&mut header, &mut payload, &mut status], 2, 1),
-            (0, _) => f(&mut [&mut header, &mut reply, &mut status], 1, 2),
-            (_, _) => f(
-                &mut [&mut header, &mut payload, &mut reply, &mut status],
-                2,
-                2,
-            ),
-        }
+        let (outs, ins) = (
+            1 + u32::from(payload_len != 0),
+            1 + u32::from(reply_len != 0),
+        );
+        let (header, payload) = (&raw mut header, &raw mut payload);
+        let (reply, status) = (&raw mut reply, &raw mut status);
+        let last = if reply_len != 0 { reply } else { status };
+
+        // Those beyond the numbers are not looked at.
+        f(
+            &mut match payload_len {
+                0 => [header, last, status, status],
+                _ => [header, payload, last, status],
+            },
+            outs,
+            ins,
+        )
     }
 }

@@ -33,19 +33,11 @@ const INLINE_SEGMENTS: usize = 2;
 /// - `table.orig_nents` is zero, or the table was made by `sg_alloc_table_chained()` with `inline`
 ///   as its first chunk.
 /// - If it is zero, no element of `inline` leads to another chunk.
+///
+/// Zeroes are a list in which there is nothing.
 pub(super) struct DataList {
     table: sg_table,
     inline: [scatterlist; INLINE_SEGMENTS],
-}
-
-impl Default for DataList {
-    fn default() -> Self {
-        // INVARIANT: Nothing is allocated, and there is no link in zeroes.
-        Self {
-            table: sg_table::default(),
-            inline: [scatterlist::default(); INLINE_SEGMENTS],
-        }
-    }
 }
 
 impl DataList {
@@ -81,6 +73,7 @@ impl DataList {
     }
 
     /// Makes room for many segments. The list stays where it is.
+    #[inline(never)]
     fn allocate(&mut self, segments: u16) -> Result {
         let inline = self.inline.as_mut_ptr();
 
@@ -131,6 +124,8 @@ impl DataList {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn free_chunks(&mut self) {
         // SAFETY: By the type invariant the table was made with this first chunk.
         unsafe { bindings::sg_free_table_chained(&mut self.table, INLINE_SEGMENTS as u32) };

@@ -31,7 +31,7 @@ const COMMAND: usize = 1;
 impl<T, H, C> Submission<T, H, C>
 where
     T: Operations<RequestData = Chain<H>>,
-    H: AsBytes + Send + Default,
+    H: AsBytes + Send + Zeroable,
     C: Send,
 {
     #[inline]
@@ -61,7 +61,7 @@ where
 unsafe impl<T, H, C> Buffer for Submission<T, H, C>
 where
     T: Operations<RequestData = Chain<H>>,
-    H: AsBytes + Send + Default,
+    H: AsBytes + Send + Zeroable,
     C: Send,
 {
     #[inline]
@@ -102,7 +102,7 @@ where
 unsafe impl<T, H, C> Kind<Submission<T, H, C>> for Mapped<Request<T>>
 where
     T: Operations<RequestData = Chain<H>>,
-    H: AsBytes + Send + Default,
+    H: AsBytes + Send + Zeroable,
     C: Send,
 {
     #[inline]
@@ -115,7 +115,7 @@ where
 unsafe impl<T, H, C> Kind<Submission<T, H, C>> for KBox<Command<H, C>>
 where
     T: Operations<RequestData = Chain<H>>,
-    H: AsBytes + Send + Default,
+    H: AsBytes + Send + Zeroable,
     C: Send,
 {
     #[inline]

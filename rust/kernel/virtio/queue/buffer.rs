@@ -25,7 +25,7 @@ pub unsafe trait Buffer: Sized + Send {
     unsafe fn from_raw(ptr: NonNull<c_void>) -> Self;
 
     /// Calls `f` with the scatterlists of the value, first those that the device reads, then those
-    /// that it writes, and the number of each.
+    /// that it writes, and the number of each. More may follow, which mean nothing.
     ///
     /// # Safety
     ///

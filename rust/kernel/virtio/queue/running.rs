@@ -5,7 +5,7 @@
 //! All of this belongs to the adapter of the bus, which has a [`Slot`] for each device that is
 //! bound to the driver. A driver that leaks what it was given leaks a reference.
 
-use super::{ring_size, Connected, Handler};
+use super::{disconnect_from, ring_size, Connected, Handler};
 use crate::{
     bindings,
     block::mq::{HwQueues, QueueCounts},
@@ -16,7 +16,6 @@ use kernel::{
     device,
     error::to_result,
     prelude::*,
-    str::CString,
     sync::{
         atomic::{AtomicFlag, Full},
         Arc,
@@ -24,6 +23,12 @@ use kernel::{
         SetOnce, //
     },
 };
+
+/// The most bytes of a virtqueue's name, with the NUL at the end of the longest one.
+const NAME: usize = "req_poll.65535\0".len();
+
+/// The name of a virtqueue, a C string.
+type Name = [u8; NAME];
 
 /// Where the adapter keeps what runs a device.
 pub struct Slot<'bound, T: Handler> {
@@ -84,15 +89,25 @@ impl<'bound, T: Handler> Start<'bound, T> {
         let Slot { dev, running } = self.0;
         let queues = handler.queues();
         let count = queues.queues.len();
-        let mut names = KVec::with_capacity(count, GFP_KERNEL)?;
+        let mut names = KVec::<Name>::zeroed(count, GFP_KERNEL)?;
 
-        for index in 0..count {
-            let name = if index < usize::from(queues.with_interrupt) {
-                CString::try_from_fmt(fmt!("req.{index}"))?
+        for (index, name) in names.iter_mut().enumerate() {
+            let format = if index < usize::from(queues.with_interrupt) {
+                c"req.%zu"
             } else {
-                CString::try_from_fmt(fmt!("req_poll.{index}"))?
+                c"req_poll.%zu"
             };
-            names.push(name, GFP_KERNEL)?;
+
+            // SAFETY: The function writes a C string of no more than the length that is said. What
+            // the format asks for is passed.
+            unsafe {
+                bindings::snprintf(
+                    name.as_mut_ptr().cast(),
+                    name.len(),
+                    format.as_char_ptr(),
+                    index,
+                )
+            };
         }
 
         // An interrupt can come as soon as there is a virtqueue.
@@ -122,7 +137,7 @@ pub struct Running<'bound, T: Handler> {
     dev: &'bound Device<device::Bound>,
     handler: Arc<T>,
     /// The names of the virtqueues, which keep pointers to them.
-    names: KVec<CString>,
+    names: KVec<Name>,
     /// The driver is being unbound.
     ended: AtomicFlag,
 }
@@ -175,24 +190,16 @@ impl<T: Handler> Running<'_, T> {
     fn connect(&self) -> Result {
         let queues = self.handler.queues();
         let count = self.names.len();
-        let mut infos = KVec::<bindings::virtqueue_info>::with_capacity(count, GFP_KERNEL)?;
-        let mut vqs = KVec::from_elem(null_mut::<bindings::virtqueue>(), count, GFP_KERNEL)?;
-        let mut affinity = bindings::irq_affinity::default();
+        let mut infos = KVec::<bindings::virtqueue_info>::zeroed(count, GFP_KERNEL)?;
+        let mut vqs = KVec::<*mut bindings::virtqueue>::zeroed(count, GFP_KERNEL)?;
+        let mut affinity: bindings::irq_affinity = pin_init::zeroed();
 
-        for (index, name) in self.names.iter().enumerate() {
-            let interrupt = index < usize::from(queues.with_interrupt);
-            let info = bindings::virtqueue_info {
-                name: name.as_char_ptr(),
-                // Without a callback the transport sets up no interrupt.
-                callback: if interrupt {
-                    Some(Self::callback)
-                } else {
-                    None
-                },
-                ctx: false,
-            };
-
-            infos.push(info, GFP_KERNEL)?;
+        for (index, (info, name)) in infos.iter_mut().zip(self.names.iter()).enumerate() {
+            info.name = name.as_ptr().cast();
+            // Without a callback the transport sets up no interrupt.
+            if index < usize::from(queues.with_interrupt) {
+                info.callback = Some(Self::callback);
+            }
         }
 
         let mut connected = queues.connected.lock();
@@ -237,11 +244,7 @@ impl<T: Handler> Running<'_, T> {
 
     /// Resets the device. [`Handler::unused`] gets what it has not answered.
     fn disconnect(&self) {
-        let handler = &self.handler;
-        let is_ours = |dev: &Device<device::Bound>| dev.as_raw() == self.dev.as_raw();
-        let unused = |buffer| handler.unused(buffer);
-
-        if !handler.queues().disconnect_if(is_ours, unused) {
+        if !disconnect_from(&*self.handler, Some(self.dev)) {
             // It may be half set up.
             self.dev.reset();
         }

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the block layer is told of a request.
+
+use crate::disk::VirtioBlk;
+use kernel::prelude::*;
+use kernel_ext::block::{
+    request::{Request, Status},
+    virtio_blk::status, //
+};
+
+/// What the block layer is told of a request that the device has answered. A zone append learns
+/// where it has written, if that can be.
+#[inline]
+pub(crate) fn outcome(rq: &mut Request<VirtioBlk>) -> Status {
+    match rq.device_status() {
+        status::OK => (),
+        status::UNSUPP => return Status::NOTSUPP,
+        status::ZONE_OPEN_RESOURCE => return Status::ZONE_OPEN_RESOURCE,
+        status::ZONE_ACTIVE_RESOURCE => return Status::ZONE_ACTIVE_RESOURCE,
+        _ => return Status::IOERR,
+    }
+
+    if let Some(sector) = rq.appended() {
+        let blk = rq.disk_data();
+        let sector = blk.endian().u64(sector);
+
+        if !blk.zones.is_same(sector, rq.sector()) {
+            return Status::IOERR;
+        }
+        rq.set_sector(sector);
+    }
+
+    Status::OK
+}
+
+/// What the block layer is told of a request that could not be passed on.
+pub(crate) fn refusal(err: Error) -> Status {
+    if err == ENOSPC {
+        Status::DEV_RESOURCE
+    } else if err == ENOMEM {
+        Status::RESOURCE
+    } else if err == EOPNOTSUPP {
+        Status::NOTSUPP
+    } else {
+        Status::IOERR
+    }
+}
+
+#[kunit_tests(virtio_blk_wce_status)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_tried_again() {
+        assert!(refusal(ENOSPC) == Status::DEV_RESOURCE);
+        assert!(refusal(ENOMEM) == Status::RESOURCE);
+    }
+
+    #[test]
+    fn what_does_not_pass_is_an_error() {
+        for err in [EIO, ENODEV, EINVAL] {
+            assert!(refusal(err) == Status::IOERR);
+        }
+    }
+}
