@@ -11,6 +11,8 @@ import subprocess
 # The layer's crate, and the module that the kernel crate has another one of the same name of.
 CRATES = ("kernel", "kernel_ext")
 RENAMED = (r"\bkernel_ext\b", "kernel"), (r"\bmq::", "multi_queue::")
+# What a line is for: see linux_7_2.rs.
+OF_7_2 = (r"^ *#\[cfg\(linux_7_2\)\]\n.*\n", ""), (r"^ *#\[cfg\(not\(linux_7_2\)\)\]\n", "")
 
 Tree = dict[str, "Tree"]
 
@@ -27,8 +29,8 @@ def in_the_kernel_crate(text: str) -> str:
             text = text[:match.start()] + text[match.end():]
         first = declarations[0]
         text = f"{text[:first.start()]}use kernel::{shown(tree, 4)};\n{text[first.end():]}"
-    for old, new in RENAMED:
-        text = re.sub(old, new, text)
+    for old, new in RENAMED + OF_7_2:
+        text = re.sub(old, new, text, flags=re.M)
     return subprocess.run(["rustfmt", "--edition=2021"], input=text, capture_output=True, text=True,
                           check=True).stdout
 

@@ -10,10 +10,34 @@ pub use kernel::*;
 
 /// As [`kernel::prelude`].
 pub mod prelude {
-    pub use crate::error::code::EOPNOTSUPP;
     // In the place of the trait that every value has, whose method has the same name.
     pub use crate::init::InitPinned as Init;
+    pub use crate::{alloc::ZeroedVec, error::code::EOPNOTSUPP};
     pub use kernel::prelude::*;
+}
+
+/// As [`kernel::alloc`].
+pub mod alloc {
+    use kernel::alloc::flags::__GFP_ZERO;
+    pub use kernel::alloc::*;
+    use pin_init::Zeroable;
+
+    /// A way to make a [`Vec`].
+    pub trait ZeroedVec: Sized {
+        /// Makes one of `n` elements that are zero.
+        fn zeroed(n: usize, flags: Flags) -> Result<Self, AllocError>;
+    }
+
+    impl<T: Zeroable, A: Allocator> ZeroedVec for Vec<T, A> {
+        fn zeroed(n: usize, flags: Flags) -> Result<Self, AllocError> {
+            let mut v = Self::with_capacity(n, flags | __GFP_ZERO)?;
+
+            // SAFETY: There is room for `n` elements, and none is used. All bytes were set to zero
+            // when they were allocated, which is an element by `Zeroable`.
+            unsafe { v.inc_len(n) };
+            Ok(v)
+        }
+    }
 }
 
 /// As [`kernel::error`].
