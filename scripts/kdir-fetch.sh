@@ -29,8 +29,9 @@ fetch() {
 	apt-get update
 	version=$(apt-cache madison "$headers" | awk -F' *[|] *' 'NR == 1 { print $2 }')
 	if [ -z "$version" ]; then
-		echo "The archive has no $headers. It has these:"
+		# Of the log its end is shown.
 		apt-cache pkgnames linux-headers- | sed -n 's/^linux-headers-\([0-9].*-amd64\)$/    \1/p' | sort -V
+		echo "The archive has no $headers. These are what it has."
 		return 1
 	fi
 	apt-get download "$headers=$version" "$source=$version" \
