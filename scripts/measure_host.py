@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from measure import ENV, MIB, head, machine, measure, row, spread
 from prove import files, trials
+from prove.bench import Bench
 from vbw import descriptors
 from vbw.vm import OURS, STOCK, VM, wait_for_disks
 
@@ -130,12 +131,8 @@ def pauses(what: str, vm: VM, number: int) -> None:
         seconds = time.monotonic() - began
         probe.signal("INT")
         probe.wait()
-        report = vm.guest("cat /run/probe.out")
-        # Before it is that fio was told to end.
-        times = json.loads(report[report.index("{"):])["jobs"][0]["read"]["clat_ns"]
         rate = f", {2 * number / seconds:.0f} in a second" if how == "switches" else ""
-        row(f"{what}, {how}{rate}", *(f"{value / 1e6:.2f}" for value in (
-            times["percentile"]["50.000000"], times["percentile"]["99.900000"], times["max"])))
+        row(f"{what}, {how}{rate}", *completions(vm, "read"))
     beside.signal("INT")
     beside.wait()
 
@@ -175,6 +172,40 @@ def throttled(vm: VM) -> int:
     """How many reads of the throttled disk are done."""
     return next(entry["stats"]["rd_operations"] for entry in vm.qmp("query-blockstats")
                 if entry["device"] == "throttled")
+
+
+def slow_flush() -> None:
+    """What one write at a time sees of a switch that has much to flush."""
+    head("a switch whose first flush takes 2 s", "s for the switch", "ms for a write meanwhile, median",
+         "999 of 1000 within", "longest")
+    with tempfile.TemporaryDirectory(dir=ENV.out) as folder:
+        disk = Bench(ENV, Path(folder), 1, 30)
+        try:
+            vm = disk.boot(disk.mount())
+            probe = vm.guest.start(FIO + "--rw=randwrite --ioengine=psync --output-format=json --output=/run/probe.out")
+            while disk.call(lambda: disk.storage.counts["write"]) < 100:
+                time.sleep(0.1)
+            assert disk.files
+            disk.files.next_flush = 2.0
+            began = time.monotonic()
+            vm.guest("echo 'write through' > /sys/block/vda/cache_type")
+            seconds = time.monotonic() - began
+            assert not disk.files.next_flush
+            probe.signal("INT")
+            probe.wait()
+            row("one write at a time", f"{seconds:.2f}", *completions(vm, "write"))
+            disk.finish()
+        finally:
+            disk.close()
+
+
+def completions(vm: VM, kind: str) -> list[str]:
+    """Milliseconds that requests of the fio that has just ended took: median, nearly all, longest."""
+    report = vm.guest("cat /run/probe.out")
+    # Before it is that fio was told to end.
+    times = json.loads(report[report.index("{"):])["jobs"][0][kind]["clat_ns"]
+    return [f"{value / 1e6:.2f}" for value in (
+        times["percentile"]["50.000000"], times["percentile"]["99.900000"], times["max"])]
 
 
 def errors() -> None:
@@ -259,4 +290,5 @@ def bench(what: str, image: Path, engine: str, depth: int, step: int) -> None:
 
 if __name__ == "__main__":
     measure("measure-host", {
-        "switches": switches, "latency": latency, "synchronous": synchronous, "beside": beside, "errors": errors})
+        "switches": switches, "latency": latency, "synchronous": synchronous, "slow-flush": slow_flush,
+        "beside": beside, "errors": errors})
