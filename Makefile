@@ -50,6 +50,10 @@ check-qemu: ## QEMU's own tests; COMPARE=1: also without the patches; EACH=1: af
 fuzz: ## QEMU's fuzz targets of virtio-blk, RUNS=… inputs each
 	@$S/fuzz-qemu.sh $(RUNS)
 
+.PHONY: fuzz_driver
+fuzz_driver: ## the driver, by a device that misbehaves, INPUTS=… times
+	@$S/fuzz-driver.sh $(if $(INPUTS),--inputs $(INPUTS))
+
 .PHONY: prove
 prove: ## durability: an independent judge of every acknowledged write; PROVE=quick|long, PROVE_SEED=…, TRIAL=…
 	@$S/prove.sh $(if $(PROVE),--profile $(PROVE)) $(if $(PROVE_SEED),--seed $(PROVE_SEED)) $(TRIAL)

@@ -12,8 +12,7 @@
 # installed; each kernel is what /usr/lib/modules/RELEASE is for the stock one. With --each it builds the tree
 # after each patch.
 #
-# The kernel is configured as the debug kernel is, without what makes it slow to compile, and with what is in
-# intree/kernel.config. There is one work tree for each source; a change of the series changes only the files in
+# The kernel is configured as the debug kernel is, with what is in intree/kernel.config besides. There is one work tree for each source; a change of the series changes only the files in
 # it that come out different.
 
 set -euo pipefail
@@ -114,16 +113,22 @@ configure() {
 	cd "$tree"
 	make "$llvm" tinyconfig
 	cat "${configs[@]}" >>.config
-	scripts/config --set-val VIRTIO_BLK_WCE "$1"
-	make "$llvm" olddefconfig
+	choose "$1"
 	# Kconfig drops what depends on something that is not there, and says nothing.
-	grep -qx "CONFIG_VIRTIO_BLK_WCE=$1" .config
 	grep -E '^(# )?CONFIG_' "$VBW_SRC/intree/kernel.config" | while read -r line; do
 		case $line in
 		'#'*) ! grep -q "^$(cut -d' ' -f2 <<<"$line")=" .config ;;
 		*) grep -Fqx -- "$line" .config ;;
 		esac || { echo "the configuration lacks: $line"; exit 1; }
 	done
+}
+
+# choose y|m: what becomes of the driver.
+choose() {
+	cd "$tree"
+	scripts/config --set-val VIRTIO_BLK_WCE "$1"
+	make "$llvm" olddefconfig
+	grep -qx "CONFIG_VIRTIO_BLK_WCE=$1" .config
 }
 
 build() {
@@ -159,7 +164,7 @@ make_kernels() {
 	step "tree: configuring, with the driver built in" "$PART_LOG.configure.log" configure y
 	step "tree: compiling, with the driver built in" "$PART_LOG.builtin.log" build
 	step "tree: keeping that kernel" "$PART_LOG.install.log" install_kernel "$1/builtin"
-	step "tree: configuring, with the driver as a module" "$PART_LOG.configure.log" configure m
+	step "tree: configuring, with the driver as a module" "$PART_LOG.configure.log" choose m
 	step "tree: compiling, with the driver as a module" "$PART_LOG.module.log" build
 	step "tree: keeping that kernel" "$PART_LOG.install.log" install_kernel "$1/module"
 	step "tree: installing kselftest's $collection" "$PART_LOG.kselftest.log" kselftest "$1/kselftest"
@@ -184,7 +189,7 @@ if [ "${1-}" = --each ]; then
 fi
 
 part intree "$(key "$work" "$(digest "$series"/*.patch "${configs[@]}")" \
-	"$(declare -f configure build install_kernel kselftest)")" make_kernels
+	"$(declare -f configure choose build install_kernel kselftest)")" make_kernels
 kernels=$PART
 prune intree 2
 if [ "${1-}" = --kernels ]; then

@@ -9,7 +9,8 @@
 /* Indices of disks; DEFINE_IDA() is a macro that only C can use. */
 static DEFINE_IDA(index_ida);
 
-__rust_helper struct ida *rust_helper_index_ida(void)
+/* Never compiled into its callers, which would each have indices of their own. */
+struct ida *rust_helper_index_ida(void)
 {
 	return &index_ida;
 }

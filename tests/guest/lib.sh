@@ -167,7 +167,7 @@ run_tests()
 	esac
 	if [ ! -b "$1" ]; then
 		echo "$(basename "$0"): $1 is not a disk; see --help" >&2
-		exit 2
+		exit 1
 	fi
 	DISK=${1##*/}
 	SYS=/sys/block/$DISK

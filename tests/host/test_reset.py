@@ -132,7 +132,7 @@ def test_mode_that_cannot_be_brought_back(machine, lose_state, image):
     assert set_mode(vm, "write through") == "OK"
     assert vm.guest("vbwtool write /dev/vda 0 4096 1") == "OK"
     lose_state(vm)
-    vm.guest("n=0; until dmesg | grep 'made write through again'; do "
+    vm.guest("n=0; until dmesg | grep 'brought back after a reset: write through'; do "
              "n=$((n + 1)); [ $n -lt 200 ] || exit 1; usleep 50000; done")
     wait_for(vm, "write back", "ok write through")
     assert vm.guest("vbwtool write /dev/vda 0 4096 1") == "OK"

@@ -17,8 +17,9 @@ EXAMPLE = re.compile(r"^ *//[/!] ```\n(?: *//[/!].*\n)*? *//[/!] ```\n", re.M)
 COLLECTION = "drivers/block/virtio_blk_wce"
 SCRIPTS = ("probe.sh", "switch.sh", "io.sh", "switch-load.sh", "module.sh")
 MODES = ("write through", "write back")
-# What the kernel's own examples say belongs to them; all of it has to fit in the log.
-TALKATIVE = "log_buf_len=4M"
+# Of all that KUnit runs while a kernel starts, what a test is about; the examples have much to say.
+OURS_ALONE = f"kunit.filter_glob={OURS}*"
+EXAMPLES = "log_buf_len=4M kunit.filter_glob=rust_doctests_kernel"
 
 
 def unit_tests(env):
@@ -58,7 +59,7 @@ def test_unit_tests(env, builtin, disk):
     """KUnit has run each suite that the sources have while the kernel started, and all tests pass."""
     suites = unit_tests(env)
     assert len(suites) >= 5
-    vm = builtin([disk()], kernel_args=TALKATIVE)
+    vm = builtin([disk()], kernel_args=OURS_ALONE)
     for suite, tests in suites.items():
         results = vm.guest(f"cat {KUNIT}/{suite}/results")
         assert tests and re.findall(r"^ +ok \d+ (\w+)$", results, re.M) == tests, results
@@ -69,7 +70,7 @@ def test_examples_run(env, builtin, disk):
     """The examples of the layer's documentation are tests there, each of them is run, and all pass."""
     expected = examples(env)
     assert len(expected) >= 10, expected
-    vm = builtin([disk()], kernel_args=TALKATIVE)
+    vm = builtin([disk()], kernel_args=EXAMPLES)
     vm.wait_for_log("read")
     found = dict.fromkeys(expected, 0)
     location = None
@@ -89,7 +90,7 @@ def test_examples_run(env, builtin, disk):
 
 def test_parameters(builtin, disk):
     """They are known by the driver's name, and are in sysfs as those of a module."""
-    vm = builtin([disk()], kernel_args=f"{OURS}.queue_depth=16 {TALKATIVE}")
+    vm = builtin([disk()], kernel_args=f"{OURS}.queue_depth=16 {OURS_ALONE}")
     assert vm.guest("cat /sys/block/vda/mq/0/nr_tags") == "16"
     assert vm.guest(f"cd /sys/module/{OURS}/parameters; stat -c '%n %a' *").splitlines() == [
         "num_request_queues 644", "poll_queues 644", "queue_depth 444"]
@@ -99,7 +100,8 @@ def test_parameters(builtin, disk):
 def system(env, folder):
     """The harness's guest as files of a disk."""
     tree = folder / "tree"
-    (tree / "vbw").mkdir(parents=True)
+    for name in ("vbw", "srv"):
+        (tree / name).mkdir(parents=True)
     with env.initramfs.open("rb") as archive:
         subprocess.run(["cpio", "--extract", "--make-directories", "--quiet"], stdin=archive, cwd=tree, check=True)
     for path in (env.src / "tests/guest").glob("*"):
@@ -117,7 +119,7 @@ def test_root_on_the_disk(env, builtin, folder):
     subprocess.run(["mkfs.ext4", "-q", "-d", tree, image, "256M"], check=True)
     shutil.rmtree(tree)
     vm = builtin([Disk(raw_node(file_node(image)))], without_initrd=True,
-                 kernel_args=f"root=/dev/vda rw init=/init {TALKATIVE}")
+                 kernel_args=f"root=/dev/vda rw init=/init {OURS_ALONE}")
     assert vm.guest("grep ' / ext4 ' /proc/mounts").split()[:3] == ["/dev/root", "/", "ext4"]
     assert vm.guest("cat /proc/cmdline").count("initrd") == 0
     assert vm.guest("basename $(readlink /sys/block/vda/device/driver)") == OURS

@@ -29,6 +29,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="what an earlier run printed")
     parser.add_argument("--turns", type=int, help="how often")
     parser.add_argument("--seconds", type=float, help="how long each load lasts")
+    parser.add_argument("--table", type=Path, help="write the results there, as a table in Markdown")
     parser.add_argument("--list", action="store_true", help="say what there is")
     return parser.parse_args()
 
@@ -56,6 +57,22 @@ def text_of(result: Result) -> str:
     return "\n    ".join([text, *"\n".join(more).splitlines()])
 
 
+def table_of(results: list[Result]) -> str:
+    """A row for each trial, turns added up, and the sum."""
+    head = ["trial", "acknowledged", "failed writes", "switches", "cuts", "lost"]
+    rows: dict[str, list[int]] = {}
+    for result in results:
+        name = f"`{result.trial.name}`" + " (control)" * result.trial.control
+        notes = result.notes
+        switches = sum(notes.get(name, 0) for name in ("switches", "host switches"))
+        values = [result.acknowledged, notes.get("failed", 0), switches, notes.get("cuts", 0), result.lost]
+        rows[name] = [old + new for old, new in zip(rows.get(name, [0] * len(values)), values)]
+    ours = [values for name, values in rows.items() if not name.endswith("(control)")]
+    rows["all but the controls"] = [sum(column) for column in zip(*ours)]
+    lines = [head, ["---"] * len(head), *([name, *(f"{value:,}" for value in values)] for name, values in rows.items())]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def main() -> int:
     """Run what was asked for; 0 if nothing was lost and every control has lost."""
     args = parse()
@@ -78,16 +95,20 @@ def main() -> int:
     print(f"seed {master}; module {env.module}, QEMU {env.qemu}; logs in {env.out / 'prove'}", flush=True)
 
     acknowledged = lost = by_controls = bad = 0
+    results = []
     for turn in range(turns):
         for entry in chosen:
             result = run(env, entry, seed_of(master, entry.name, turn), seconds)
             print(text_of(result), flush=True)
+            results.append(result)
             bad += not result.good
             acknowledged += result.acknowledged
             if entry.control:
                 by_controls += result.lost
             else:
                 lost += result.lost
+    if args.table:
+        args.table.write_text(table_of(results))
     if bad:
         print(f"{bad} trials were not what they should be (seed {master})")
     print(f"prove: {acknowledged} acknowledged, {lost} lost, {by_controls} lost by controls")

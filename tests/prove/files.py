@@ -46,7 +46,7 @@ def sizes(bench: Bench) -> None:
     bench.at_least("sizes", bench.notes["sizes"], 20)
 
 
-@trial("L7")
+@trial("L7", quick=True)
 def l7(bench: Bench) -> None:
     """Our driver on stock QEMU, a file, threads, one writer by fsync; the guest switches."""
     vm = bench.boot(bench.mount(), OURS, stock=True)
@@ -54,26 +54,27 @@ def l7(bench: Bench) -> None:
     bench.at_least("switches", bench.notes["switches"], 20)
 
 
+def defect(bench: Bench, way: dict, stock: bool = False) -> None:
+    """A part of the file cannot be made durable: every failed write has to fail, in write through."""
+    vm = bench.boot(bench.mount(**way), stock=stock)
+    set_mode(vm, "write through")
+    vm.config.tolerated = r"I/O error, dev vda"
+    job = bench.start_load(vm, writer("aio", 0, depth=4), writer("aio", 1, blocks=8192, depth=4))
+    time.sleep(bench.seconds / 3)
+    bench.storage.defect = (32 << 20, (64 << 20) - 1)
+    bench.end_load(job, may_fail=True)
+    bench.at_least("failed writes", bench.notes["failed"], 20)
+
+
 def _defect(name: str, way: dict) -> None:
-    @trial(f"L1-{name}")
-    def defect(bench: Bench) -> None:
-        """A part of the file cannot be made durable: every failed write has to fail, in write through."""
-        node = bench.mount(**way)
-        vm = bench.boot(node)
-        set_mode(vm, "write through")
-        vm.config.tolerated = r"I/O error, dev vda"
-        job = bench.start_load(vm, writer("aio", 0, depth=4), writer("aio", 1, blocks=8192, depth=4))
-        time.sleep(bench.seconds / 3)
-        bench.storage.defect = (32 << 20, (64 << 20) - 1)
-        bench.end_load(job, may_fail=True)
-        bench.at_least("failed writes", bench.notes["failed"], 20)
+    trial(f"L1-{name}", quick=name.startswith("threads"), what=str(defect.__doc__))(lambda bench: defect(bench, way))
 
 
 for _name, _way in WAYS.items():
     _defect(_name, _way)
 
 
-@trial("L8")
+@trial("L8", quick=True)
 def l8(bench: Bench) -> None:
     """The C driver, set-wce=off, an image that QEMU may not open any more; plain writes in write through."""
     bench.need_other_users()

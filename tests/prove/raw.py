@@ -105,7 +105,7 @@ def write_through(bench: Bench) -> None:
 
 
 
-@trial("L2")
+@trial("L2", quick=True)
 def l2(bench: Bench) -> None:
     """One writer of 1 MiB by AIO with O_DSYNC, few requests, short ones; the guest switches."""
     # Slow writes, so that most of a bio waits for a tag when a switch comes.
@@ -117,7 +117,7 @@ def l2(bench: Bench) -> None:
     bench.at_least("switches", bench.notes["switches"], 20)
 
 
-@trial("L3")
+@trial("L3", quick=True)
 def l3(bench: Bench) -> None:
     """Small writes by AIO with O_DSYNC below a cgroup's io.max; the guest switches."""
     vm = bench.boot(bench.serve())
@@ -131,7 +131,7 @@ def l3(bench: Bench) -> None:
         raise BadSetUp(f"{bench.notes['sent']} writes are more than the limit lets through")
 
 
-@trial("L5")
+@trial("L5", quick=True)
 def l5(bench: Bench) -> None:
     """Flushes are turned off by hand, and the guest's next switch to write back turns them on."""
     vm = bench.boot(bench.serve())
@@ -139,7 +139,7 @@ def l5(bench: Bench) -> None:
     bench.at_least("switches", bench.notes["switches"], 20)
 
 
-@trial("L6")
+@trial("L6", quick=True)
 def l6(bench: Bench) -> None:
     """The host switches both ways; one writer by fsync."""
     vm = bench.boot(bench.serve())

@@ -11,7 +11,7 @@ MD = {"binaries": ["/usr/sbin/dmsetup", "/usr/sbin/mdadm"], "modules": ["dm-mod"
 LVM = {"binaries": ["/usr/sbin/lvm"], "modules": ["dm-mod"]}
 
 
-@trial("L4")
+@trial("L4", quick=True)
 def l4(bench: Bench) -> None:
     """dm-linear set up on a disk in write through, which then turns to write back; fsync on dm."""
     initrd = guestfiles.build(bench.env, **DM)

@@ -36,7 +36,7 @@ fn mode(value: &[u8]) -> Result<Mode> {
 
     [Mode::WriteThrough, Mode::WriteBack]
         .into_iter()
-        .find(|mode| mode.word().as_bytes() == value)
+        .find(|mode| <&str>::from(*mode).as_bytes() == value)
         .ok_or(EINVAL)
 }
 
@@ -82,7 +82,7 @@ impl Attribute<VirtioBlk> for CacheType {
     }
 
     fn show(blk: &VirtioBlk, out: &mut Page<'_>) -> Result {
-        line(out, &[blk.cache.mode().word()])
+        line(out, &[blk.cache.mode().into()])
     }
 
     fn store(blk: ArcBorrow<'_, VirtioBlk>, value: &[u8]) -> Result {
@@ -108,7 +108,7 @@ impl Attribute<VirtioBlk> for CacheTypeStatus {
         let Some(ticket) = blk.cache.latest() else {
             return line(out, &["none"]);
         };
-        let mode = ticket.mode().word();
+        let mode = ticket.mode().into();
 
         match ticket.outcome() {
             None => line(out, &["pending", mode]),
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn words_are_read_as_they_are_written() {
         for known in [Mode::WriteThrough, Mode::WriteBack] {
-            assert!(mode(known.word().as_bytes()) == Ok(known));
+            assert!(mode(<&str>::from(known).as_bytes()) == Ok(known));
         }
     }
 

@@ -337,8 +337,8 @@ impl VirtioBlk {
             complain(
                 dev,
                 disk,
-                "a reset has changed the mode of the write cache, which was: ",
-                wanted.word(),
+                "the mode of the write cache can't be brought back after a reset: ",
+                wanted.into(),
             );
         });
     }

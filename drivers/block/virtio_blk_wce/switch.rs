@@ -27,12 +27,12 @@ pub(crate) enum Mode {
     WriteBack,
 }
 
-impl Mode {
-    /// The word for it, as `queue/write_cache` and `cache_type` of other disks have it.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::WriteThrough => "write through",
-            Self::WriteBack => "write back",
+impl From<Mode> for &str {
+    /// The word for a mode, as `queue/write_cache` and `cache_type` of other disks have it.
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::WriteThrough => "write through",
+            Mode::WriteBack => "write back",
         }
     }
 }

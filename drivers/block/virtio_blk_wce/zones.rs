@@ -35,6 +35,10 @@ const DESCRIPTOR: usize = 64;
 /// The length of the longest report that is asked for in bytes.
 const MAX_REPORT: usize = 16384;
 
+/// The most zones that may be open or active at a time. The block layer sets memory aside for each of
+/// them, and stops the kernel (a `BUG()`) if the number does not fit an `int`.
+const MAX_ZONES_AT_WORK: u32 = 1 << 16;
+
 /// Reads the limits of the zones, if the disk has any.
 ///
 /// # Errors
@@ -83,6 +87,10 @@ fn impossible(zoned: &ZonedLimits) -> Option<(&'static str, u32)> {
         Some(("write granularity of zones", zoned.write_granularity))
     } else if append < u64::from(zoned.write_granularity) {
         Some(("sectors of a zone append", zoned.max_append_sectors))
+    } else if zoned.max_open_zones > MAX_ZONES_AT_WORK {
+        Some(("number of open zones", zoned.max_open_zones))
+    } else if zoned.max_active_zones > MAX_ZONES_AT_WORK {
+        Some(("number of active zones", zoned.max_active_zones))
     } else {
         None
     }
@@ -349,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn zones_are_a_power_of_two() {
+    fn zones_are_what_the_block_layer_takes() {
         let good = ZonedLimits {
             zone_sectors: 256,
             max_open_zones: 0,
@@ -369,5 +377,7 @@ mod tests {
         assert!(bad(|zoned| zoned.write_granularity = 0));
         assert!(bad(|zoned| zoned.max_append_sectors = 7));
         assert!(bad(|zoned| zoned.max_append_sectors = 0));
+        assert!(bad(|zoned| zoned.max_open_zones = 0x8000_0000));
+        assert!(bad(|zoned| zoned.max_active_zones = u32::MAX));
     }
 }

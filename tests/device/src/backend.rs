@@ -3,10 +3,11 @@
 //! The device's end of vhost-user: features, configuration, virtqueues.
 
 use crate::{
-    config,
+    config::{self, Config},
     options::{Options, VIRTIO_BLK_F_SET_WCE},
     quirks::Quirk,
     request::{Device, Header},
+    script::{Deed, Script},
 };
 use std::{
     io::{self, Read, Write},
@@ -43,6 +44,8 @@ pub struct Backend {
     held: Vec<(VringRwLock, Chain)>,
     /// How often the configuration was read.
     reads: AtomicU64,
+    /// What says what it does wrong, and the configuration space without that.
+    script: Option<(Script, Config)>,
 }
 
 impl Backend {
@@ -57,7 +60,30 @@ impl Backend {
             ring_size: 0,
             held: Vec::new(),
             reads: AtomicU64::new(0),
+            script: None,
         })
+    }
+
+    /// From now on it does what a script says. What the last one has kept is forgotten.
+    pub fn follow(&mut self, mut script: Script) {
+        let sound = match self.script.take() {
+            Some((_, sound)) => sound,
+            None => self.device.config.clone(),
+        };
+
+        self.held.clear();
+        self.device.config = sound.clone();
+        script.patch(&mut self.device.config);
+        self.script = Some((script, sound));
+    }
+
+    /// Answers what a script has kept. A driver that sends malformed requests gets no answer.
+    pub fn catch_up(&mut self) {
+        if self.script.is_some() && !self.held.is_empty() {
+            if let Err(err) = self.release() {
+                eprintln!("vbw-testdev: what was kept: {err}");
+            }
+        }
     }
 
     /// Answers all requests that were held back.
@@ -65,7 +91,7 @@ impl Backend {
         let held = std::mem::take(&mut self.held);
 
         for (vring, chain) in &held {
-            self.answer(vring, chain.clone())?;
+            self.answer(vring, chain.clone(), Deed::Proper)?;
         }
         for (vring, _) in &held {
             vring.signal_used_queue()?;
@@ -87,7 +113,26 @@ impl Backend {
             self.held.push((vring.clone(), chain));
             return Ok(false);
         }
-        self.answer(vring, chain)?;
+        let deed = match &mut self.script {
+            Some((script, _)) => script.next(),
+            None => Deed::Proper,
+        };
+        match deed {
+            Deed::Later(others) if self.held.len() < others.into() => {
+                self.held.push((vring.clone(), chain));
+                return Ok(false);
+            }
+            Deed::Config(at, value) => {
+                let at = usize::from(at) % config::SIZE;
+                self.device.config.put_byte(at, value);
+            }
+            _ => (),
+        }
+        // A request that is never answered would be all that is seen of an input.
+        if matches!(deed, Deed::Id(_) | Deed::Times(0)) {
+            self.held.push((vring.clone(), chain.clone()));
+        }
+        self.answer(vring, chain, deed)?;
         Ok(true)
     }
 
@@ -108,7 +153,7 @@ impl Backend {
     }
 
     /// Executes a request, and tells the driver, or tells it something else.
-    fn answer(&mut self, vring: &VringRwLock, chain: Chain) -> io::Result<()> {
+    fn answer(&mut self, vring: &VringRwLock, chain: Chain, deed: Deed) -> io::Result<()> {
         let head = chain.head_index();
         let memory = chain.memory();
         let mut reader = chain.clone().reader(memory).map_err(io::Error::other)?;
@@ -123,18 +168,23 @@ impl Backend {
         let room = writer.available_bytes().checked_sub(header.tail());
         let room = room.ok_or(io::ErrorKind::UnexpectedEof)?;
         let mut tail = writer.split_at(room).map_err(io::Error::other)?;
-        let answer = self.device.execute(header, &payload, room);
+        let mut answer = self.device.execute(header, &payload, room);
+        match deed {
+            Deed::Status(status) => answer.status = status,
+            Deed::Data(byte) => answer.data.fill(byte),
+            _ => (),
+        }
 
         writer.write_all(&answer.data[..room.min(answer.data.len())])?;
         if header.tail() > 1 {
             tail.write_all(&answer.sector.to_le_bytes())?;
         }
-        if !self.device.quirks.take(Quirk::StatusMissing) {
+        if deed != Deed::NoStatus && !self.device.quirks.take(Quirk::StatusMissing) {
             tail.write_all(&[answer.status])?;
         }
 
         let written = (answer.data.len() + header.tail()) as u32;
-        self.put_used(vring, memory, head, written)
+        self.put_used(vring, memory, head, written, deed)
     }
 
     /// Puts a request into the used ring, or something else.
@@ -144,6 +194,7 @@ impl Backend {
         memory: &GuestMemoryMmap,
         head: u16,
         written: u32,
+        deed: Deed,
     ) -> io::Result<()> {
         let quirks = &mut self.device.quirks;
         let add = |head, written| vring.add_used(head, written).map_err(io::Error::other);
@@ -152,6 +203,16 @@ impl Backend {
             (state.get_queue().size(), state.get_queue().used_ring())
         };
 
+        match deed {
+            Deed::Length(length) => return add(head, length),
+            Deed::Id(id) => return put_raw(vring, memory, id),
+            Deed::Times(times) => return (0..times).try_for_each(|_| add(head, written)),
+            Deed::Ahead(by) => {
+                add(head, written)?;
+                return go_ahead(memory, ring, by);
+            }
+            _ => (),
+        }
         if quirks.take(Quirk::UsedIdRange) {
             return put_raw(vring, memory, u32::from(size) + 7);
         }
@@ -168,14 +229,20 @@ impl Backend {
         }
         if quirks.take(Quirk::UsedIndex) {
             add(head, written)?;
-            let index = GuestAddress(ring + USED_INDEX);
-            let used: u16 = memory.read_obj(index).map_err(io::Error::other)?;
-            return memory
-                .write_obj(used.wrapping_add(size), index)
-                .map_err(io::Error::other);
+            return go_ahead(memory, ring, size);
         }
         add(head, written)
     }
+}
+
+/// Has the index of a used ring point beyond what was used.
+fn go_ahead(memory: &GuestMemoryMmap, ring: u64, by: u16) -> io::Result<()> {
+    let index = GuestAddress(ring + USED_INDEX);
+    let used: u16 = memory.read_obj(index).map_err(io::Error::other)?;
+
+    memory
+        .write_obj(used.wrapping_add(by), index)
+        .map_err(io::Error::other)
 }
 
 /// Puts any identifier into the used ring.

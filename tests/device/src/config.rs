@@ -22,6 +22,7 @@ pub const MAX_RANGE: u32 = 1 << 16;
 pub const MAX_RANGES: u32 = 8;
 
 /// The configuration space.
+#[derive(Clone)]
 pub struct Config {
     bytes: [u8; SIZE],
 }
@@ -97,6 +98,13 @@ impl Config {
             _ => return Err(wrong()),
         }
         Ok(())
+    }
+
+    /// Changes one byte.
+    pub fn put_byte(&mut self, offset: usize, value: u8) {
+        if let Some(byte) = self.bytes.get_mut(offset) {
+            *byte = value;
+        }
     }
 
     /// What the driver reads.

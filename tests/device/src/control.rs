@@ -3,11 +3,12 @@
 //! Commands that change what the device does while it runs, so that a test can let a driver start
 //! in peace.
 
-use crate::{backend::Backend, quirks::Quirks};
+use crate::{backend::Backend, quirks::Quirks, script::Script};
 use std::{
     io,
     sync::{Arc, RwLock},
     thread,
+    time::Duration,
 };
 
 fn run(backend: &RwLock<Backend>, line: &str) -> Result<String, String> {
@@ -17,6 +18,7 @@ fn run(backend: &RwLock<Backend>, line: &str) -> Result<String, String> {
     match command {
         "misbehave" => backend.device.quirks.add(argument)?,
         "behave" => backend.device.quirks.clear(),
+        "script" => backend.follow(Script::parse(argument)?),
         "config" => backend.device.config.set_raw(argument)?,
         "show" => {
             let bytes = backend.device.config.bytes();
@@ -46,8 +48,19 @@ fn run(backend: &RwLock<Backend>, line: &str) -> Result<String, String> {
     Ok(String::new())
 }
 
+/// How long a script's device keeps what it answers later.
+const MOMENT: Duration = Duration::from_millis(10);
+
 /// Takes commands from standard input until its end.
 pub fn start(backend: Arc<RwLock<Backend>>) {
+    let scripted = backend.clone();
+
+    thread::spawn(move || loop {
+        thread::sleep(MOMENT);
+        if let Ok(mut backend) = scripted.write() {
+            backend.catch_up();
+        }
+    });
     thread::spawn(move || {
         for line in io::stdin().lines().map_while(Result::ok) {
             match run(&backend, line.trim()) {

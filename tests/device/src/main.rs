@@ -16,6 +16,7 @@ mod disk;
 mod options;
 mod quirks;
 mod request;
+mod script;
 mod zones;
 
 use crate::{backend::Backend, options::Options};

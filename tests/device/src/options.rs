@@ -65,7 +65,7 @@ fn help() {
          Commands on standard input: misbehave NAME[:TIMES]; behave; release; count NAME;\n\
          ring (descriptors of the first queue, and of these held back);\n\
          requests TYPE (executed so far); priority (of the last write); config OFFSET=HEX;\n\
-         show (the configuration space).\n\
+         show (the configuration space); script HEX (what is wrong from now on: see script.rs).\n\
          \n\
          Features (+ is offered by default):"
     );
