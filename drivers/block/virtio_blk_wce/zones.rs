@@ -35,8 +35,8 @@ const DESCRIPTOR: usize = 64;
 /// The length of the longest report that is asked for in bytes.
 const MAX_REPORT: usize = 16384;
 
-/// The most zones that may be open or active at a time. The block layer sets memory aside for each of
-/// them, and stops the kernel (a `BUG()`) if the number does not fit an `int`.
+/// The most zones that may be open or active at a time. The block layer sets memory aside for
+/// each of them, and stops the kernel (a `BUG()`) if the number does not fit an `int`.
 const MAX_ZONES_AT_WORK: u32 = 1 << 16;
 
 /// Reads the limits of the zones, if the disk has any.
