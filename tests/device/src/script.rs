@@ -3,8 +3,8 @@
 //! A device that does what a string of bytes says, which is how it is fuzzed.
 //!
 //! The first bytes are what is wrong in the configuration space, the rest is what becomes of one
-//! request after the other. A string that has come to its end means a device without a fault, and so
-//! does every byte below [`PROPER`], so that a string which is mutated often gets far.
+//! request after the other. A string that has come to its end means a device without a fault, and
+//! so does every byte below [`PROPER`], so that a string which is mutated often gets far.
 
 use crate::config::{Config, SIZE};
 

@@ -115,7 +115,7 @@ impl VhostUserBackend for Backend {
     }
 
     fn max_queue_size(&self) -> usize {
-        // The most that virtio-pci of QEMU has, which is what its queues are before a driver says so.
+        // The most that virtio-pci of QEMU has: its queues are that before a driver says so.
         1024
     }
 
@@ -132,8 +132,8 @@ impl VhostUserBackend for Backend {
     }
 
     fn reset_device(&self) {
-        // A front end that does not tell of a reset leaves the mode as it is, and that is what the next
-        // driver reads. To change it when the driver starts the device would be too late for that.
+        // A front end that does not tell of a reset leaves the mode as it is, and that is what the
+        // next driver reads. To change it when the driver starts the device would be too late.
         self.medium.reset();
     }
 

@@ -27,15 +27,16 @@ pub struct Medium {
     image: File,
     /// Bytes.
     length: u64,
-    /// A write holds it shared while it completes, and a change of the mode alone: so no write that is
-    /// completed was in doubt of the mode.
+    /// A write holds it shared while it completes, and a change of the mode alone: so no write that
+    /// is completed was in doubt of the mode.
     mode: RwLock<Mode>,
     /// The mode of a device that was reset.
     first: Mode,
     /// A switch at a time, each of which sees the end of the one before.
     switching: Mutex<()>,
-    /// Whether an attempt to make the page cache persistent has failed. Linux tells of such a failure
-    /// once, to somebody, and forgets what could not be written: nothing can be promised after that.
+    /// Whether an attempt to make the page cache persistent has failed. Linux tells of such a
+    /// failure once, to somebody, and forgets what could not be written: nothing can be promised
+    /// after that.
     failed: Mutex<bool>,
     /// What "wce" shows.
     shown: AtomicBool,

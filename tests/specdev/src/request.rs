@@ -38,8 +38,8 @@ impl Request {
         })
     }
 
-    /// Does it. `complete` is called once, with the status and the data for the driver, of which there
-    /// is no more than `room`, at a moment at which the device may complete the request.
+    /// Does it. `complete` is called once, with the status and the data for the driver, of which
+    /// there is no more than `room`, at a moment at which the device may complete the request.
     pub fn execute<T>(
         &self,
         medium: &Medium,

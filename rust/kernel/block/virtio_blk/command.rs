@@ -124,7 +124,10 @@ unsafe impl<H: AsBytes + Send, C: Send> Buffer for KBox<Command<H, C>> {
                 (&raw const (*command).payload).cast(),
                 payload_len,
             );
-            bindings::sg_init_one(&mut reply, bytes.as_ptr().cast(), reply_len);
+            // A vector without bytes points to nothing that a list could describe.
+            if reply_len != 0 {
+                bindings::sg_init_one(&mut reply, bytes.as_ptr().cast(), reply_len);
+            }
             bindings::sg_init_one(&mut status, (&raw const (*command).status).cast(), 1);
 
             (payload_len, reply_len)
