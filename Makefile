@@ -66,6 +66,10 @@ check-debug: ## the tests that boot guests, on a kernel with KASAN and lockdep
 intree: ## the driver in the kernel's own tree: patches, built in and as a module, tests there; EACH=1: after each patch
 	@$S/intree.sh $(if $(EACH),--each)
 
+.PHONY: check-parallel
+check-parallel: ## load, switches, resets, unplugging at once on processors that run in parallel; SECONDS=…
+	@$S/run.sh --debug env VBW_PARALLEL_SECONDS=$(or $(SECONDS),600) python3 -m pytest -c tests/pytest.ini -n 0 tests/debug/test_parallel.py
+
 .PHONY: bench
 bench: ## speed beside the kernel's own driver and a QEMU without the patches
 	@$S/measure.sh speed instructions
