@@ -54,19 +54,20 @@ def l7(bench: Bench) -> None:
     bench.at_least("switches", bench.notes["switches"], 20)
 
 
+def defect(bench: Bench, way: dict, stock: bool = False) -> None:
+    """A part of the file cannot be made durable: every failed write has to fail, in write through."""
+    vm = bench.boot(bench.mount(**way), stock=stock)
+    set_mode(vm, "write through")
+    vm.config.tolerated = r"I/O error, dev vda"
+    job = bench.start_load(vm, writer("aio", 0, depth=4), writer("aio", 1, blocks=8192, depth=4))
+    time.sleep(bench.seconds / 3)
+    bench.storage.defect = (32 << 20, (64 << 20) - 1)
+    bench.end_load(job, may_fail=True)
+    bench.at_least("failed writes", bench.notes["failed"], 20)
+
+
 def _defect(name: str, way: dict) -> None:
-    @trial(f"L1-{name}", quick=name.startswith("threads"))
-    def defect(bench: Bench) -> None:
-        """A part of the file cannot be made durable: every failed write has to fail, in write through."""
-        node = bench.mount(**way)
-        vm = bench.boot(node)
-        set_mode(vm, "write through")
-        vm.config.tolerated = r"I/O error, dev vda"
-        job = bench.start_load(vm, writer("aio", 0, depth=4), writer("aio", 1, blocks=8192, depth=4))
-        time.sleep(bench.seconds / 3)
-        bench.storage.defect = (32 << 20, (64 << 20) - 1)
-        bench.end_load(job, may_fail=True)
-        bench.at_least("failed writes", bench.notes["failed"], 20)
+    trial(f"L1-{name}", quick=name.startswith("threads"), what=str(defect.__doc__))(lambda bench: defect(bench, way))
 
 
 for _name, _way in WAYS.items():
