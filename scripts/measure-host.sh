@@ -4,11 +4,10 @@
 # Usage: scripts/measure-host.sh [WHAT…]
 #
 # Measures the device, and prints a table for each WHAT: switches (10,000 of them under load: what they
-# leave behind), latency (how long a switch takes, and what other requests see of it), slow-flush (what a
-# write sees of a switch that has much to flush), beside (what the monitor and other disks notice of
-# switches), synchronous (writes in write through, beside stock QEMU; and beside one in VBW_QEMU_REPAIRED,
-# see measure_host.py), errors (failed writes that are reported as done). All of them without any, which
-# takes an hour. Best on a machine that does nothing else.
+# leave behind), latency (how long a switch takes, and what other requests see of it), synchronous
+# (writes in write through, beside stock QEMU), errors (failed writes that are reported as done; VBW_FAILED
+# says how many have to fail). All of them without any, which takes most of an hour. Best on a machine that
+# does nothing else.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh

@@ -16,16 +16,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from measure import ENV, MIB, head, machine, measure, row, spread
 from prove import files, trials
-from prove.bench import Bench
 from vbw import descriptors
-from vbw.vm import OURS, STOCK, VM, wait_for_disks
+from vbw.vm import OURS, STOCK, VM
 
 RUNS = 5
-# How long a run of writes in write through lasts, about.
-RUN_SECONDS = float(os.environ.get("VBW_RUN_SECONDS", "0.5"))
 # How many failed writes there have to be.
 FAILED = int(os.environ.get("VBW_FAILED", "2000"))
-PAIRS = (("this pair", OURS, False), ("stock QEMU, virtio_blk", STOCK, True))
 
 # Four queues in two threads, and what fio keeps busy.
 THREADS = {"cpus": 4, "extra_first": ["-object", "iothread,id=io0", "-object", "iothread,id=io1"]}
@@ -114,7 +110,7 @@ def latency() -> None:
                 load.wait()
     print()
     head("ms for a read, one at a time, beside 8 writes at a time", "median", "999 of 1000 within", "longest")
-    for what, driver, stock in PAIRS:
+    for what, driver, stock in (("this pair", OURS, False), ("stock QEMU, virtio_blk", STOCK, True)):
         with machine(props=QUEUES, deadline=3600, stock_qemu=stock, **THREADS) as vm:
             vm.load(driver)
             pauses(what, vm, number)
@@ -131,81 +127,61 @@ def pauses(what: str, vm: VM, number: int) -> None:
         seconds = time.monotonic() - began
         probe.signal("INT")
         probe.wait()
+        report = vm.guest("cat /run/probe.out")
+        # Before it is that fio was told to end.
+        times = json.loads(report[report.index("{"):])["jobs"][0]["read"]["clat_ns"]
         rate = f", {2 * number / seconds:.0f} in a second" if how == "switches" else ""
-        row(f"{what}, {how}{rate}", *completions(vm, "read"))
+        row(f"{what}, {how}{rate}", *(f"{value / 1e6:.2f}" for value in (
+            times["percentile"]["50.000000"], times["percentile"]["99.900000"], times["max"])))
     beside.signal("INT")
     beside.wait()
 
 
-def beside() -> None:
-    """What the monitor and other disks notice of 20 switches of a disk."""
-    rate = 5
-    others = ["-blockdev", "null-co,node-name=slow,size=64M,latency-ns=20000000000",
-              "-device", "virtio-blk-pci,drive=slow",
-              "-drive", f"if=none,id=throttled,driver=null-co,size=64M,throttling.iops-total={rate}",
-              "-device", "virtio-blk-pci,drive=throttled"]
-    head("20 switches beside a read that takes 20 s and a throttled disk", "ms for the longest query-status",
-         "s for all of them", "throttled reads done", "of which are allowed")
-    for what, driver, stock in PAIRS:
-        with machine(extra=others, deadline=600, stock_qemu=stock) as vm:
-            vm.load(driver)
-            vm.guest(wait_for_disks(3))
-            read = vm.guest.start("dd if=/dev/vdb of=/dev/null bs=4096 count=1 iflag=direct")
-            load = vm.guest.start(FIO.replace("vda", "vdc") + "--rw=randread --ioengine=libaio --iodepth=16 "
-                                                              "--output=/dev/null")
-            done, began, longest = throttled(vm), time.monotonic(), 0.0
-            switching = vm.guest.start(SWITCH % 10)
-            while switching.running():
-                asked = time.monotonic()
-                vm.qmp("query-status")
-                longest = max(longest, time.monotonic() - asked)
-            assert switching.wait().status == 0 and load.running()
-            done, seconds = throttled(vm) - done, time.monotonic() - began
-            note = "" if read.running() else " (the read was over before)"
-            row(what + note, f"{longest * 1000:.1f}", f"{seconds:.2f}", done, f"{rate * (seconds + 1):.0f}")
-            load.signal("INT")
-            load.wait(120)
-            read.wait(120)
+def writes_per_second(image: Path, engine: str, depth: int, step: int, ours: bool, number: int) -> float:
+    """Of 4 KiB, each `step` bytes after the one before, with qemu-img. Stock QEMU does without some of
+    the flushes that it owes."""
+    options = f"driver=raw,file.driver=file,file.filename={image}"
+    program = (ENV.qemu if ours else ENV.qemu_stock) / "qemu-img"
+    # Linux AIO is only there with O_DIRECT.
+    mode = "directsync" if engine == "native" else "writethrough"
+    output = subprocess.run(
+        [program, "bench", "-w", "-c", str(number), "-d", str(depth), "-s", "4096", "-S", str(step), "-t", mode,
+         "-i", engine, "--image-opts", options], check=True, capture_output=True, text=True).stdout
+    return number / float(re.search(r"completed in ([\d.]+) sec", output).group(1))  # type: ignore[union-attr]
 
 
-def throttled(vm: VM) -> int:
-    """How many reads of the throttled disk are done."""
-    return next(entry["stats"]["rd_operations"] for entry in vm.qmp("query-blockstats")
-                if entry["device"] == "throttled")
+def synchronous() -> None:
+    """Writes per second in write through, as this QEMU and stock QEMU do it."""
+    version = subprocess.run([ENV.qemu_stock / "qemu-img", "--version"], check=True,
+                             capture_output=True, text=True).stdout
+    print("stock:", version.splitlines()[0])
+    head("4 KiB writes in a second, write through", "stock", "this QEMU", "ratio", "spread")
+    for place, where in (("tmpfs", "/tmp"), ("disk", ENV.out)):
+        with tempfile.TemporaryDirectory(dir=where) as folder:
+            image = Path(folder) / "image"
+            # Written before, so that no write has to allocate.
+            image.write_bytes(bytes(range(256)) * (64 * MIB // 256))
+            subprocess.run(["sync", "-f", image], check=True)
+            for engine in ("threads", "io_uring", "native"):
+                for depth in (1, 32):
+                    for pattern, step in STEPS.items():
+                        bench(f"{place}, {engine}, {depth} at a time, {pattern}", image, engine, depth, step)
 
 
-def slow_flush() -> None:
-    """What one write at a time sees of a switch that has much to flush."""
-    head("a switch whose first flush takes 2 s", "s for the switch", "ms for a write meanwhile, median",
-         "999 of 1000 within", "longest")
-    with tempfile.TemporaryDirectory(dir=ENV.out) as folder:
-        disk = Bench(ENV, Path(folder), 1, 30)
-        try:
-            vm = disk.boot(disk.mount())
-            probe = vm.guest.start(FIO + "--rw=randwrite --ioengine=psync --output-format=json --output=/run/probe.out")
-            while disk.call(lambda: disk.storage.counts["write"]) < 100:
-                time.sleep(0.1)
-            assert disk.files
-            disk.files.next_flush = 2.0
-            began = time.monotonic()
-            vm.guest("echo 'write through' > /sys/block/vda/cache_type")
-            seconds = time.monotonic() - began
-            assert not disk.files.next_flush
-            probe.signal("INT")
-            probe.wait()
-            row("one write at a time", f"{seconds:.2f}", *completions(vm, "write"))
-            disk.finish()
-        finally:
-            disk.close()
-
-
-def completions(vm: VM, kind: str) -> list[str]:
-    """Milliseconds that requests of the fio that has just ended took: median, nearly all, longest."""
-    report = vm.guest("cat /run/probe.out")
-    # Before it is that fio was told to end.
-    times = json.loads(report[report.index("{"):])["jobs"][0][kind]["clat_ns"]
-    return [f"{value / 1e6:.2f}" for value in (
-        times["percentile"]["50.000000"], times["percentile"]["99.900000"], times["max"])]
+def bench(what: str, image: Path, engine: str, depth: int, step: int) -> None:
+    """A row: medians of runs that take turns."""
+    measured: dict[bool, list[float]] = {False: [], True: []}
+    try:
+        # Of a second or so each.
+        number = int(min(writes_per_second(image, engine, depth, step, ours, 1000) for ours in measured)) + 1000
+        for _ in range(RUNS):
+            for ours, values in measured.items():
+                values.append(writes_per_second(image, engine, depth, step, ours, number))
+    except subprocess.CalledProcessError as error:
+        row(what, error.stderr.strip().splitlines()[-1], "", "", "")
+        return
+    stock, ours = (statistics.median(values) for values in measured.values())
+    row(what, f"{stock:,.0f}", f"{ours:,.0f}", f"{ours / stock:.2f}", spread(measured.values()))
 
 
 def errors() -> None:
@@ -232,63 +208,5 @@ def lost_of(name: str, way: dict, stock: bool, least: int) -> tuple[int, int, in
     return failed, acknowledged, lost
 
 
-# Stock QEMU does without some of the flushes that it owes. One that has only the patches up to the one that
-# repairs this can be named, to compare with that as well:
-#   scripts/qemu.sh --tests --first 12 sh -c 'mkdir -p FOLDER && cp qemu-img FOLDER'
-FOLDERS = {"stock": ENV.qemu_stock, "this QEMU": ENV.qemu}
-if os.environ.get("VBW_QEMU_REPAIRED"):
-    FOLDERS["repaired"] = Path(os.environ["VBW_QEMU_REPAIRED"])
-
-
-def writes_per_second(image: Path, engine: str, depth: int, step: int, folder: Path, number: int) -> float:
-    """Of 4 KiB, each `step` bytes after the one before, with qemu-img."""
-    options = f"driver=raw,file.driver=file,file.filename={image}"
-    # Linux AIO is only there with O_DIRECT.
-    mode = "directsync" if engine == "native" else "writethrough"
-    output = subprocess.run(
-        [folder / "qemu-img", "bench", "-w", "-c", str(number), "-d", str(depth), "-s", "4096", "-S", str(step),
-         "-t", mode, "-i", engine, "--image-opts", options], check=True, capture_output=True, text=True).stdout
-    return number / float(re.search(r"completed in ([\d.]+) sec", output).group(1))  # type: ignore[union-attr]
-
-
-def synchronous() -> None:
-    """Writes per second in write through, as this QEMU and stock QEMU do it."""
-    version = subprocess.run([ENV.qemu_stock / "qemu-img", "--version"], check=True,
-                             capture_output=True, text=True).stdout
-    print("stock:", version.splitlines()[0])
-    others = [name for name in FOLDERS if name != "this QEMU"]
-    head("4 KiB writes in a second, write through", *FOLDERS, *(f"of {name}" for name in others), "spread")
-    for place, where in (("tmpfs", "/tmp"), ("disk", ENV.out)):
-        with tempfile.TemporaryDirectory(dir=where) as folder:
-            image = Path(folder) / "image"
-            # Written before, so that no write has to allocate.
-            image.write_bytes(bytes(range(256)) * (64 * MIB // 256))
-            subprocess.run(["sync", "-f", image], check=True)
-            for engine in ("threads", "io_uring", "native"):
-                for depth in (1, 2, 4, 8, 32):
-                    for pattern, step in STEPS.items():
-                        bench(f"{place}, {engine}, {depth} at a time, {pattern}", image, engine, depth, step)
-
-
-def bench(what: str, image: Path, engine: str, depth: int, step: int) -> None:
-    """A row: medians of runs that take turns."""
-    measured: dict[str, list[float]] = {name: [] for name in FOLDERS}
-    try:
-        number = int(RUN_SECONDS * min(writes_per_second(image, engine, depth, step, folder, 200)
-                                       for folder in FOLDERS.values())) + 200
-        for _ in range(RUNS):
-            for name, folder in FOLDERS.items():
-                measured[name].append(writes_per_second(image, engine, depth, step, folder, number))
-    except subprocess.CalledProcessError as error:
-        row(what, error.stderr.strip().splitlines()[-1], *[""] * (2 * len(FOLDERS) - 1))
-        return
-    rates = {name: statistics.median(values) for name, values in measured.items()}
-    row(what, *(f"{rate:,.0f}" for rate in rates.values()),
-        *(f"{rates['this QEMU'] / rate:.2f}" for name, rate in rates.items() if name != "this QEMU"),
-        spread(measured.values()))
-
-
 if __name__ == "__main__":
-    measure("measure-host", {
-        "switches": switches, "latency": latency, "synchronous": synchronous, "slow-flush": slow_flush,
-        "beside": beside, "errors": errors})
+    measure("measure-host", {"switches": switches, "latency": latency, "synchronous": synchronous, "errors": errors})

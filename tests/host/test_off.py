@@ -39,7 +39,7 @@ def test_stream(boot, configs, folder):
     for mode in MODES:
         vm = boot(configs[True])
         assert set_mode(vm, mode) == "OK"
-        assert vm.guest("vbwtool write /dev/vda 0 65536 1 && vbwtool fsync /dev/vda") == "OK"
+        assert vm.guest("vbwtool write /dev/vda 0 65536 1 && vbwtool fsync /dev/vda") == "OK\nOK"
         vm.qmp("stop")
         journey.send(vm)
         sent[mode] = disk_in(journey.state)
@@ -90,6 +90,7 @@ def test_system_calls(boot, configs, image, folder):
         for mode in MODES:
             assert set_mode(vm, mode) == "OK"
         made[stock]["again"] = calls_for(vm, log, image, REQUESTS[0])
+        vm.finish()
     assert made[False] == made[True]
     assert made[True][REQUESTS[0]] == [("pwrite64", ["4096", "40960"])]
     assert [name for name, _ in made[True][REQUESTS[1]]] == ["fdatasync"]

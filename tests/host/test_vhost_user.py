@@ -24,14 +24,14 @@ FIO = ("fio --name=load --filename=/dev/vda --size=4m --bs=4k --direct=1 --ioeng
 class StorageDaemon:
     """The daemon with one export, for one machine."""
 
-    def __init__(self, folder, sockets, binary, node, queues, options, objects=()):
+    def __init__(self, folder, sockets, binary, node, queues, options):
         self.folder = folder
         self.socket = sockets / "export.sock"
         self.queues = queues
         export = {"type": "vhost-user-blk", "id": "export", "node-name": "node", "writable": True,
                   "num-queues": queues, "addr": {"type": "unix", "path": str(self.socket)}, **options}
-        self.command = [str(binary), *(word for each in objects for word in ("--object", each)),
-                        "--blockdev", json.dumps({**node, "node-name": "node"}), "--export", json.dumps(export)]
+        self.command = [str(binary), "--blockdev", json.dumps({**node, "node-name": "node"}),
+                        "--export", json.dumps(export)]
         self.process = None
 
     def start(self):
@@ -66,10 +66,10 @@ def export(env, folder):
     # Not in the test's folder: the name of a socket can't be that long.
     with tempfile.TemporaryDirectory(prefix="vbw-") as sockets:
 
-        def start(node, queues=1, stock=False, objects=()):
+        def start(node, queues=1, stock=False):
             binary = (env.qemu_stock if stock else env.qemu) / "qemu-storage-daemon"
             options = {} if stock else {"set-wce": True}
-            daemons.append(StorageDaemon(folder, Path(sockets), binary, node, queues, options, objects))
+            daemons.append(StorageDaemon(folder, Path(sockets), binary, node, queues, options))
             daemons[-1].start()
             return daemons[-1]
 
@@ -157,29 +157,6 @@ def test_connection_is_lost(boot, export, image):
         assert vm.guest("vbwtool wait /sys/block/vda/cache_type 'write through' 10") == "OK"
         expect_dsync(vm, daemon)
         assert guest_view(vm)[:2] == ["write through", "write back"]
-
-
-def test_requests_in_flight(boot, export, image):
-    """They are in flight because there is a limit, when the daemon dies; the new one does them."""
-    node = {"driver": "throttle", "throttle-group": "slow", "file": raw_node(file_node(image))}
-    daemon = export(node, objects=["throttle-group,id=slow,x-iops-total=300"])
-    vm = started(boot, daemon)
-    load = vm.guest.start(FIO)
-    for mode in ("write through", "write back", "write through"):
-        switch = vm.guest.start(f"vbwtool set /sys/block/vda/cache_type '{mode}'")
-        until(lambda: sum(map(int, vm.guest("cat /sys/block/vda/inflight").split())) >= 16,
-              "there are not as many requests in flight")
-        daemon.end()
-        daemon.start()
-        # Whether it was done before the daemon died, or is done by the new one, or ends with the connection
-        assert switch.wait(60).text in ("OK", "EIO")
-        assert load.running(), load.wait().text
-    load.signal("INT")
-    load.wait(120)
-    report = vm.guest("cat /run/fio.out")
-    assert "err= 0" in report, report
-    assert set_mode(vm, "write back") == "OK"
-    expect(vm, daemon, "write back", "ok write back")
 
 
 @pytest.mark.parametrize("stock_qemu", [False, True], ids=["patched", "stock"])

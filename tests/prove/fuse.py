@@ -63,8 +63,6 @@ class FileSystem:
     def __init__(self, mount_point: Path, seed: int, delays: Delays = Delays()) -> None:
         self.images: dict[str, Image] = {}
         self.delays = delays
-        # How many seconds the next flush takes, if not as many as usual.
-        self.next_flush = 0.0
         self._names: list[str] = []
         self._mount_point = mount_point
         self._random = random.Random(seed)
@@ -203,10 +201,6 @@ class FileSystem:
     # What takes time
 
     def _later(self, request: Request, finish: Callable[[], None]) -> None:
-        if request.kind == "flush" and self.next_flush:
-            self._loop.call_later(self.next_flush, finish)
-            self.next_flush = 0.0
-            return
         usual, seldom = self.delays.flush if request.kind == "flush" else self.delays.write
         longest = seldom if self._random.random() < self.delays.seldom else usual
         self._loop.call_later(self._random.random() * longest, finish)
