@@ -38,7 +38,6 @@ class Fuzzer:
         self.rng = random.Random(self.seed)
         self.findings = 0
         self.done = 0
-        self.blocks: dict[str, int] = dict.fromkeys(DEVICES, 0)
         self.began = time.monotonic()
         print(f"seed {self.seed}; module {self.env.module}; logs in {self.env.out / 'fuzz'}", flush=True)
 
@@ -67,7 +66,7 @@ class Fuzzer:
         target = Target(self.env, self.env.out / "fuzz" / f"{device}-{self.done}", device,
                         Path(plugin) if plugin else None)
         recent: list[Input] = []
-        reached, before, began = 0, self.done, time.monotonic()
+        reached, before, began, found = 0, self.done, time.monotonic(), self.findings
         try:
             while inputs > 0 and not self._over():
                 entry = todo.pop(0) if todo else mutate(self.rng, corpus)
@@ -88,10 +87,10 @@ class Fuzzer:
         except Finding as finding:
             self._report(device, recent, str(finding))
         finally:
-            for line in target.close()[:5] if not self.findings else []:
-                self._report(device, recent, line)
+            bad = target.close()
+        if bad and self.findings == found:
+            self._report(device, recent, "\n".join(bad[:20]))
         number, seconds = self.done - before, time.monotonic() - began
-        self.blocks[device] = max(self.blocks[device], reached)
         print(f"{device:12} {number:6} inputs, {reached:5} blocks of code, {len(corpus):4} inputs that reach some, "
               f"{60 * number / seconds:5.0f} a minute", flush=True)
 
