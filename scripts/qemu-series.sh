@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/qemu-series.sh --import FOLDER | --export FOLDER SERIES RANGE
+# Usage: scripts/qemu-series.sh --import FOLDER | --export FOLDER SERIES RANGE | --count
 #
 # Carries the patches of qemu-patches into a git repository and back, because a series is changed by
 # changing commits, not diffs. Needs git, and runs outside of the build root.
@@ -10,7 +10,11 @@
 # series, a branch at the end of each. --export writes the commits of RANGE as the patches of SERIES, for
 # example: scripts/qemu-series.sh --export ~/qemu reopen fixes..reopen. The text and the version of the
 # cover letter are those that it has in qemu-patches already; git adds the list of patches. With
-# VBW_QEMU_RELEASE=10.2 both are about that release; then only those patches are written that differ.
+# VBW_QEMU_RELEASE=10.2 both are about that release; then only those patches are written that differ. Their
+# numbers follow those of the patches that they are copies of.
+#
+# --count prints how many lines each series adds outside of tests and documentation, and how many of them are
+# neither blank nor comments. The text of the QAPI schema is documentation; what it declares is code.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -73,6 +77,22 @@ only_what_differs() {
 	done
 }
 
+# follow_numbers SERIES: gives the copies that other releases have of patches of SERIES, and what is said of
+# these in the lists of what they do not need, the numbers that the patches have now. Otherwise they would
+# be patches of the release besides, and the same change would come twice.
+follow_numbers() {
+	local series=$1 file rest copy list
+	for file in "$PATCHES/$series"/*.patch; do
+		rest=${file##*/[0-9][0-9][0-9][0-9]}
+		for copy in "$PATCHES"/[0-9]*/"$series"/[0-9][0-9][0-9][0-9]"$rest"; do
+			[ ! -e "$copy" ] || [ "${copy##*/}" = "${file##*/}" ] || mv "$copy" "${copy%/*}/${file##*/}"
+		done
+		for list in "$PATCHES"/[0-9]*/dropped; do
+			sed -i "s|^$series/[0-9]\{4\}$rest|$series/${file##*/}|" "$list"
+		done
+	done
+}
+
 export_series() {
 	local folder=$1 series=$2 range=$3 out letter version='PATCH v1' text name
 	letter=$PATCHES/$series/0000-cover-letter.patch
@@ -93,10 +113,38 @@ export_series() {
 	rm -f "$PATCHES/${VBW_QEMU_RELEASE-}/$series"/*.patch
 	find "$out" -name '*.patch' -exec cp -t "$PATCHES/${VBW_QEMU_RELEASE-}/$series" {} +
 	rm -r "$out"
+	[ -n "${VBW_QEMU_RELEASE-}" ] || follow_numbers "$series"
+}
+
+# What each patch adds; a comment of C begins with its line, as QEMU's style demands.
+count_lines() {
+	local series
+	printf '%-10s %6s %6s\n' series lines code
+	for series in fixes reopen tests set-wce; do
+		awk -v series="$series" '
+			FNR == 1 { file = "" }
+			/^diff --git / { file = substr($4, 3); in_hunk = 0 }
+			/^@@ / { in_hunk = 1; comment = 0; next }
+			!in_hunk || !file || file ~ /^(tests|docs)\/|^MAINTAINERS$/ { next }
+			/^-- $/ { in_hunk = 0; next }
+			/^-/ { next }
+			{
+				text = substr($0, 2)
+				gsub(/^[ \t]+|[ \t]+$/, "", text)
+				in_c = file ~ /\.[ch]$/
+				if (in_c && text ~ /^\/\*/) comment = 1
+				is_code = text != "" && !comment && !(file ~ /\.json$/ && text ~ /^#/)
+				if (in_c && text ~ /\*\/$/) comment = 0
+				if (/^\+/ && !(file ~ /\.json$/ && !is_code)) { lines++; code += is_code }
+			}
+			END { printf "%-10s %6d %6d\n", series, lines, code }
+		' "$PATCHES/$series"/*.patch
+	done
 }
 
 case ${1-} in
 --import) import "$(realpath -m "$2")" ;;
 --export) export_series "$2" "$3" "$4" ;;
+--count) count_lines ;;
 *) die "what to do? see scripts/qemu-series.sh --help" ;;
 esac
