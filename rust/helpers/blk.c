@@ -2,18 +2,8 @@
 
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
-#include <linux/idr.h>
 
 #include "helpers.h"
-
-/* Indices of disks; DEFINE_IDA() is a macro that only C can use. */
-static DEFINE_IDA(index_ida);
-
-/* Never compiled into its callers, which would each have indices of their own. */
-struct ida *rust_helper_index_ida(void)
-{
-	return &index_ida;
-}
 
 __rust_helper void rust_helper_rq_set_payload(struct request *rq, void *payload, unsigned int len)
 {

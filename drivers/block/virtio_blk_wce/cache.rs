@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who wants which mode of the write cache, and the work that brings it about.
+//! The mode of a disk's write cache, and who wants which.
 //!
-//! A user who wants a mode leaves a [`Ticket`] and waits for it, or does not: tickets are served
-//! one after the other by a work item, which takes the steps of the [`Machine`]. The work also runs
-//! for each answer of the device and each change of its configuration. The lock of the state is
-//! never held across a step, so that the mode can be read at any time.
+//! A user who wants a mode leaves a [`Ticket`] and waits for it, or does not. The work that
+//! [brings the mode about](crate::cache_work) serves tickets one after the other. The lock of the
+//! state is never held across one of its steps, so that the mode can be read at any time.
 
-use crate::{
-    control,
-    disk::VirtioBlk,
-    switch::{Failure, Machine, Mode, Outcome, Step, Way}, //
-};
+use crate::switch::{Failure, Machine, Mode, Outcome, Step, Way};
+use core::mem;
 use kernel::{
     new_condvar, new_mutex,
     prelude::*,
@@ -22,13 +18,6 @@ use kernel::{
         Mutex, //
     },
 };
-use kernel_ext::block::disk::Disk;
-
-/// The attribute that has the mode.
-pub(crate) const MODE_NAME: &CStr = c"cache_type";
-
-/// The attribute that tells of the latest request.
-pub(crate) const STATUS_NAME: &CStr = c"cache_type_status";
 
 /// A user's wish for a mode, and what came of it.
 pub(crate) struct Ticket {
@@ -97,8 +86,8 @@ impl View {
 
 struct State {
     machine: Machine,
-    /// The disk whose cache this is, while it has users.
-    disk: Option<Arc<Disk<VirtioBlk>>>,
+    /// The disk has users.
+    open: bool,
     /// Tickets that wait for their turn.
     waiting: KVec<Arc<Ticket>>,
     /// The ticket that the machine works on.
@@ -131,7 +120,8 @@ pub(crate) struct Cache {
     /// Woken for each ticket that is over.
     #[pin]
     over: CondVar,
-    way: Way,
+    /// How the mode is changed.
+    pub(crate) way: Way,
 }
 
 impl Cache {
@@ -143,7 +133,7 @@ impl Cache {
             flushes: AtomicFlag::new(machine.needs_flushes()),
             state <- new_mutex!(State {
                 machine,
-                disk: None,
+                open: false,
                 waiting: KVec::new(),
                 current: None,
                 latest: None,
@@ -192,15 +182,20 @@ impl Cache {
     }
 
     /// Requests can be made, and changes of the device take effect, from now on.
-    pub(crate) fn open(&self, disk: Arc<Disk<VirtioBlk>>) {
-        self.state.lock().disk = Some(disk);
+    pub(crate) fn open(&self) {
+        self.state.lock().open = true;
+    }
+
+    /// Whether requests can be made.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state.lock().open
     }
 
     /// Ends all requests, and those to come, with [`Failure::Gone`].
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
-        let disk = state.disk.take();
 
+        state.open = false;
         for ticket in state.waiting.drain_all() {
             ticket.end(Err(Failure::Gone));
         }
@@ -208,10 +203,6 @@ impl Cache {
             ticket.end(Err(Failure::Gone));
         }
         self.over.notify_all();
-
-        // The disk may go away with this reference, for which the lock must be free.
-        drop(state);
-        drop(disk);
     }
 
     /// Leaves a ticket for the mode. The caller sees to it that the work runs.
@@ -219,7 +210,7 @@ impl Cache {
     /// # Errors
     ///
     /// `ENODEV` if the device is gone, `ENOMEM`.
-    pub(crate) fn request(&self, mode: Mode) -> Result<Arc<Ticket>> {
+    pub(crate) fn leave(&self, mode: Mode) -> Result<Arc<Ticket>> {
         let ticket = Arc::new(
             Ticket {
                 mode,
@@ -227,14 +218,14 @@ impl Cache {
             },
             GFP_KERNEL,
         )?;
-
         let mut state = self.state.lock();
-        let disk = state.disk.clone().ok_or(ENODEV)?;
+
+        if !state.open {
+            return Err(ENODEV);
+        }
         state.waiting.push(ticket.clone(), GFP_KERNEL)?;
         state.latest = Some(ticket.clone());
-        drop(state);
 
-        self.announce(&disk);
         Ok(ticket)
     }
 
@@ -259,151 +250,73 @@ impl Cache {
         }
     }
 
-    /// Takes all steps that can be taken now: the work item.
-    pub(crate) fn run(&self, blk: &VirtioBlk) {
-        let Some(disk) = self.state.lock().disk.clone() else {
-            return;
-        };
+    /// The next step, for the next ticket if the machine has nothing else to do.
+    pub(crate) fn step(&self) -> Step {
+        let state = &mut *self.state.lock();
 
-        if blk.take_config_changed() {
-            self.refresh(blk);
-            blk.update_capacity(&disk);
+        // Closed since: nobody is interested any more.
+        if !state.open {
+            return Step::Rest;
         }
-        self.take_answer(blk);
-        self.steps(blk, &disk);
-    }
-
-    /// Prepares for a reset of the device. The work is disabled.
-    pub(crate) fn suspend(&self, blk: &VirtioBlk) {
-        self.take_answer(blk);
-    }
-
-    /// Takes note of what the device shows after a reset, before requests go on. The work is
-    /// disabled, and has to run after this, to bring back the mode from before.
-    pub(crate) fn resume(&self, blk: &VirtioBlk) {
-        // What has come since is for naught: the mode went with the reset.
-        let _ = blk.take_answer();
-
-        let shown = shown(blk);
-        self.change(&mut self.state.lock(), |machine| machine.returned(shown));
-    }
-
-    fn take_answer(&self, blk: &VirtioBlk) {
-        if let Some(device_status) = blk.take_answer() {
-            self.answered(blk, control::outcome(device_status));
-        }
-    }
-
-    fn steps(&self, blk: &VirtioBlk, disk: &Disk<VirtioBlk>) {
-        loop {
-            self.announce(disk);
-
-            let step = {
-                let state = &mut *self.state.lock();
-
-                // Closed since: nobody is interested any more.
-                if state.disk.is_none() {
-                    return;
-                }
-                if state.machine.is_idle() && state.current.is_none() {
-                    if let Ok(ticket) = state.waiting.remove(0) {
-                        state.machine.request(ticket.mode);
-                        state.current = Some(ticket);
-                    }
-                }
-                self.change(state, Machine::step)
-            };
-
-            match step {
-                Step::Ask(mode) => self.ask(blk, disk, mode),
-                Step::Report(_, outcome) => {
-                    if let Some(ticket) = self.state.lock().current.take() {
-                        ticket.end(outcome);
-                    }
-                    self.over.notify_all();
-                }
-                Step::Restored(mode, Err(_)) => blk.warn_not_restored(disk, mode),
-                Step::Restored(_, Ok(())) | Step::Consented(_) => (),
-                Step::Rest => return,
+        if state.machine.is_idle() && state.current.is_none() {
+            if let Ok(ticket) = state.waiting.remove(0) {
+                state.machine.request(ticket.mode);
+                state.current = Some(ticket);
             }
         }
+        self.change(state, Machine::step)
     }
 
-    /// Takes note of what the device shows after its configuration has changed.
-    fn refresh(&self, blk: &VirtioBlk) {
-        // A device that is gone needs no flushes.
-        let Some(shown) = blk.with_device(control::mode) else {
-            return;
-        };
-
-        self.change(&mut self.state.lock(), |machine| machine.shows(shown));
+    /// The ticket that the machine works on is over.
+    pub(crate) fn report(&self, outcome: Outcome) {
+        if let Some(ticket) = self.state.lock().current.take() {
+            ticket.end(outcome);
+        }
+        self.over.notify_all();
     }
 
-    fn ask(&self, blk: &VirtioBlk, disk: &Disk<VirtioBlk>, mode: Mode) {
-        let for_user = self.state.lock().machine.is_for_user();
-        // What a user writes into the attribute decides, also over an earlier "write through" in
-        // `queue/write_cache`, by which flushes would not get here.
-        let enabled = if for_user {
-            disk.enable_write_cache().map_err(|_| Failure::Io)
-        } else {
-            Ok(())
-        };
-        let asked = enabled.and_then(|()| match control::of(self.way) {
-            Some(control) => control.ask(blk, mode),
-            None => Err(Failure::Unsupported),
-        });
-
-        match asked {
-            Ok(true) => (),
-            Ok(false) => self.answered(blk, Ok(())),
-            Err(failure) => self.answered(blk, Err(failure)),
-        }
+    /// Whether the device is asked for a user: see [`Machine::is_for_user`].
+    pub(crate) fn is_for_user(&self) -> bool {
+        self.state.lock().machine.is_for_user()
     }
 
-    /// Takes note of the device's answer, and of what it shows after that.
-    fn answered(&self, blk: &VirtioBlk, outcome: Outcome) {
-        let (asked, before) = {
-            let machine = &self.state.lock().machine;
+    /// The mode in force if the device has been asked for one, and its answer is awaited.
+    pub(crate) fn mode_if_asked(&self) -> Option<Mode> {
+        let machine = &self.state.lock().machine;
 
-            (machine.is_asked(), machine.mode())
-        };
-        if !asked {
-            return;
-        }
-        if let (Err(_), Some(control)) = (outcome, control::of(self.way)) {
-            control.failed(blk, before);
-        }
+        machine.is_asked().then(|| machine.mode())
+    }
 
-        let shown = shown(blk);
+    /// The device has answered: see [`Machine::answered`].
+    pub(crate) fn answered(&self, shown: Mode, outcome: Outcome) {
         self.change(&mut self.state.lock(), |machine| {
             machine.answered(shown, outcome)
         });
     }
 
-    /// Tells who polls the attributes, and those who get uevents, what has changed since the last
-    /// time.
-    fn announce(&self, disk: &Disk<VirtioBlk>) {
-        let (before, now) = {
-            let state = &mut *self.state.lock();
-            let now = state.view();
-
-            if !state.told.is_outdated_by(now) {
-                return;
-            }
-            (core::mem::replace(&mut state.told, now), now)
-        };
-
-        if before.mode != now.mode {
-            disk.notify(MODE_NAME);
-        }
-        disk.notify(STATUS_NAME);
-        let _ = disk.uevent();
+    /// The configuration space has changed: see [`Machine::shows`].
+    pub(crate) fn shows(&self, mode: Mode) {
+        self.change(&mut self.state.lock(), |machine| machine.shows(mode));
     }
-}
 
-/// The mode that the device shows. One that can't be asked may be volatile.
-fn shown(blk: &VirtioBlk) -> Mode {
-    blk.with_device(control::mode).unwrap_or(Mode::WriteBack)
+    /// The device was reset: see [`Machine::returned`].
+    pub(crate) fn returned(&self, shown: Mode) {
+        self.change(&mut self.state.lock(), |machine| machine.returned(shown));
+    }
+
+    /// Takes note that users are told what they can see, if that has changed since the last time.
+    /// Returns whether the mode has.
+    pub(crate) fn take_news(&self) -> Option<bool> {
+        let state = &mut *self.state.lock();
+        let now = state.view();
+
+        if !state.told.is_outdated_by(now) {
+            return None;
+        }
+        let before = mem::replace(&mut state.told, now);
+
+        Some(before.mode != now.mode)
+    }
 }
 
 /// The error number of a failure.

@@ -5,7 +5,7 @@
 //! Documented in `Documentation/ABI/testing/sysfs-block-virtio_blk_wce`.
 
 use crate::{
-    cache::{MODE_NAME, STATUS_NAME},
+    cache_work::{self, MODE_NAME, STATUS_NAME},
     disk::VirtioBlk,
     serial,
     switch::{Failure, Mode}, //
@@ -86,9 +86,8 @@ impl Attribute<VirtioBlk> for CacheType {
     }
 
     fn store(blk: ArcBorrow<'_, VirtioBlk>, value: &[u8]) -> Result {
-        let ticket = blk.cache.request(mode(value)?)?;
+        let ticket = cache_work::request(blk, mode(value)?)?;
 
-        VirtioBlk::queue_work(blk);
         blk.cache.wait(&ticket)
     }
 }

@@ -3,8 +3,9 @@
 //! How a device is told the mode of its write cache.
 
 use crate::{
+    call,
+    command::{Command, Purpose},
     disk::VirtioBlk,
-    queue::{Command, Purpose},
     switch::{Failure, Mode, Outcome, Way}, //
 };
 use kernel::{device, prelude::*};
@@ -83,7 +84,7 @@ impl Control for SetWce {
         let command =
             Command::new(header, &[value(mode)], 0, Purpose::Cache).map_err(|_| Failure::Io)?;
 
-        blk.send(command)?;
+        call::send(blk, command)?;
         Ok(true)
     }
 
@@ -98,7 +99,7 @@ impl ConfigWce {
         let shown = blk
             .with_device(|dev| {
                 dev.write(config::WCE, value(mode));
-                crate::control::mode(dev)
+                self::mode(dev)
             })
             .ok_or(Failure::Gone)?;
 
@@ -124,7 +125,7 @@ impl Control for ConfigWce {
 
         Command::new(header, &[], 0, Purpose::Cache)
             .map_err(|_| Failure::Io)
-            .and_then(|command| blk.send(command))?;
+            .and_then(|command| call::send(blk, command))?;
         Ok(true)
     }
 

@@ -5,39 +5,53 @@
 //! A replacement for `virtio_blk`. What happens where:
 //!
 //! - `cache_type`: the attributes in sysfs.
-//! - `cache`: who wants which mode, and the work that brings it about, step by step.
-//! - `switch`: the steps, and in which order they keep data safe; no I/O, no kernel.
-//! - `flush`: flushes, and writes that end only when they are on stable storage.
+//! - `cache_work`: the work that changes the mode of the write cache, step by step.
 //! - `control`: how a device is told the mode, by request or by configuration write.
-//! - `disk`: what the parts of a disk share, and the answers of the device.
-//! - `queue`: what is handed to the device, and what is kept with each virtqueue.
-//! - `request`: I/O.
+//! - `request`: I/O on its way to the device.
+//! - `answer`: what comes back from the device.
+//! - `flush`: flushes, and writes that end only when they are on stable storage.
 //! - `status`: what the block layer is told of a request.
-//! - `call`: commands for whose answer a caller waits.
-//! - `serial`: the serial number.
-//! - `zones`: zoned disks.
-//! - `watch`: what ends a wait for a device that does not answer any more.
-//! - `limits`, `name`: what a disk looks like.
+//! - `call`: commands, and callers that wait for their answers.
+//! - `serial`, `zone_report`: such callers.
+//! - `lost`: devices that are given up.
+//! - `disk`: what all of these share.
+//! - `cache`: the mode in force, and who wants which.
+//! - `switch`: the steps to a mode, and in which order they keep data safe; no I/O, no kernel.
+//! - `watch`: how long a device is waited for.
+//! - `command`: what is sent to the device besides I/O.
+//! - `limits`, `zones`, `name`: what a disk looks like.
+//!
+//! A file uses only files that do not use it: most of them have their place above or below `disk`.
 
 #![forbid(unsafe_code)]
 
+mod answer;
 mod cache;
 mod cache_type;
+mod cache_work;
 mod call;
+mod command;
 mod control;
 mod disk;
 mod flush;
 mod limits;
+mod lost;
 mod name;
-mod queue;
 mod request;
 mod serial;
 mod status;
 mod switch;
 mod watch;
+mod zone_report;
 mod zones;
 
-use crate::disk::{VirtioBlk, LOST};
+use crate::{
+    cache::Cache,
+    disk::{VirtioBlk, LOST},
+    name::Name,
+    switch::Mode,
+    zones::Zones, //
+};
 use kernel::{
     device,
     driver,
@@ -53,7 +67,7 @@ use kernel_ext::{
         disk::Disk,
         limits::Limits,
         mq::TagSet,
-        number::Major,
+        number::{Major, Numbers},
         virtio_blk::{self, feature}, //
     },
     virtio::{
@@ -154,13 +168,13 @@ impl virtio::Driver for VirtioBlkDriver {
     ) -> Result {
         let shared = &data.shared;
 
-        VirtioBlk::begin_watch(shared);
+        lost::begin_watch(shared);
         work::disable_sync::<_, 0>(shared);
         data.disk.quiesce();
         shared.watch.end();
         work::disable_sync::<_, LOST>(shared);
-        shared.hold_commands();
-        shared.cache.suspend(shared);
+        call::hold(shared);
+        cache_work::suspend(shared);
         Ok(())
     }
 
@@ -170,7 +184,7 @@ impl virtio::Driver for VirtioBlkDriver {
     ) -> Result {
         let shared = &data.shared;
 
-        if shared.is_lost() {
+        if lost::is_lost(shared) {
             work::enable::<_, 0>(shared);
             work::enable::<_, LOST>(shared);
             data.disk.unquiesce();
@@ -186,11 +200,11 @@ impl virtio::Driver for VirtioBlkDriver {
                 disk::complain(dev, &data.disk, "is lost: it can't be set up again", "");
             });
 
-        shared.cache.resume(shared);
+        cache_work::resume(shared);
         work::enable::<_, 0>(shared);
         work::enable::<_, LOST>(shared);
         data.disk.unquiesce();
-        shared.send_held();
+        answer::send_held(shared);
         // The mode from before may have to be brought back, and the capacity may have changed.
         VirtioBlk::queue_work(shared.as_arc_borrow());
         shared.update_capacity(&data.disk);
@@ -205,13 +219,12 @@ impl virtio::Driver for VirtioBlkDriver {
 impl VirtioBlkDriver {
     /// Ends all use of a disk, which may have users or not.
     fn take_down(shared: &Arc<VirtioBlk>, disk: &Disk<VirtioBlk>) {
-        VirtioBlk::begin_watch(shared);
+        lost::begin_watch(shared);
 
         // Users of the attributes first: removal of the disk waits for them. Then the work, which
         // uses the disk; it may wait for I/O, which needs the device.
         shared.cache.close();
-        shared.serial.close(shared);
-        shared.zones.calls().close(shared);
+        call::close(shared);
         work::disable_sync::<_, 0>(shared);
         disk.remove();
         shared.watch.end();
@@ -234,6 +247,34 @@ impl VirtioBlkDriver {
         disk.add(dev.as_ref(), &cache_type::GROUP)
     }
 
+    /// Makes the disk, which nobody sees yet.
+    fn make_disk(
+        shared: &Arc<VirtioBlk>,
+        tags: Arc<TagSet<VirtioBlk>>,
+        limits: &mut Limits,
+    ) -> Result<Arc<Disk<VirtioBlk>>> {
+        // Flushes get here for the whole life of a disk that can be volatile at any time of it.
+        if shared.cache.can_switch() {
+            limits.set_write_cache();
+            limits.set_fua();
+        } else if shared.cache.mode() == Mode::WriteBack {
+            limits.set_write_cache();
+        }
+
+        let name = Name::of(shared.index.get());
+        let numbers = Numbers {
+            major: MAJOR.load(Relaxed),
+            first_minor: shared.index.get() << name::PART_BITS,
+            minors: name::MINORS,
+        };
+        let name = name.as_cstr()?;
+
+        Arc::pin_init(
+            Disk::new(tags, limits, name, numbers, shared.clone()),
+            GFP_KERNEL,
+        )
+    }
+
     fn bind<'bound>(
         dev: &'bound Device<device::Bound>,
         start: Start<'bound, VirtioBlk>,
@@ -248,13 +289,15 @@ impl VirtioBlkDriver {
         zones::read_limits(dev, &mut limits)?;
         let capacity = limits::capacity(dev)?;
 
-        let shared = VirtioBlk::new(dev, counts, &limits)?;
+        let cache = Cache::new(control::mode(dev), control::way(dev));
+        let index = name::free_index(dev)?;
+        let shared = VirtioBlk::new(dev.endian(), index, counts, cache, Zones::new(&limits))?;
         let running = start.start(&shared)?;
         limits::fit_ring(dev, &mut limits, running.max_descriptors()?)?;
 
         let depth = shared.queue_depth(dev, QUEUE_DEPTH.get());
         let tags = Arc::pin_init(TagSet::new(running, depth), GFP_KERNEL)?;
-        let disk = shared.make_disk(tags, &mut limits, MAJOR.load(Relaxed))?;
+        let disk = Self::make_disk(&shared, tags, &mut limits)?;
 
         if dev.has_feature(feature::RO) {
             disk.set_read_only();
@@ -286,6 +329,7 @@ impl kernel::InPlaceModule for VirtioBlkModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             _major: {
+                name::INDICES.init()?;
                 let major = Major::register(c"virtblk")?;
 
                 // Devices are bound as soon as the driver is registered.

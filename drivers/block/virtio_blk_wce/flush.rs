@@ -15,8 +15,7 @@
 //! next one, as that which is under way may have begun before they were complete.
 
 use crate::{
-    disk::VirtioBlk,
-    queue::{Buffer, QueueState},
+    disk::{Buffer, QueueState, VirtioBlk},
     status::outcome, //
 };
 use core::mem;
@@ -35,63 +34,55 @@ use kernel_ext::{
     virtio::queue::RingGuard,
 };
 
-/// The writes of a virtqueue that wait for a flush.
+/// Takes a write with FUA that the device has answered, and returns those that are over.
 ///
-/// While some wait, or are covered, there is a flush in the ring, so that its answer comes or the
-/// ring is taken down.
-#[derive(Default)]
-pub(crate) struct Flushes {
-    /// A write is in the ring as a flush.
-    under_way: bool,
-    /// The writes that it covers besides itself.
-    covered: RequestList<Request<VirtioBlk>>,
-    /// The writes that were completed since it was sent.
-    waiting: RequestList<Request<VirtioBlk>>,
-}
+/// To be followed by [`begin`], when all that the device has answered was taken.
+#[cold]
+pub(crate) fn answered(
+    blk: &VirtioBlk,
+    state: &mut QueueState,
+    mut rq: Request<VirtioBlk>,
+) -> RequestList<Request<VirtioBlk>> {
+    let flushes = &mut state.flushes;
+    let mut over = RequestList::default();
 
-impl Flushes {
-    /// Takes a write with FUA that the device has answered, and returns those that are over.
-    ///
-    /// To be followed by [`begin`], when all that the device has answered was taken.
-    pub(crate) fn answered(
-        &mut self,
-        blk: &VirtioBlk,
-        mut rq: Request<VirtioBlk>,
-    ) -> RequestList<Request<VirtioBlk>> {
-        let mut over = RequestList::default();
+    state.waits = true;
+    if rq.is_partly_done() {
+        // A write is not unsupported because a flush is.
+        let outcome = match rq.device_status() {
+            status::OK => status::OK,
+            _ => status::IOERR,
+        };
+        flushes.under_way = false;
 
-        if rq.is_partly_done() {
-            // A write is not unsupported because a flush is.
-            let outcome = match rq.device_status() {
-                status::OK => status::OK,
-                _ => status::IOERR,
-            };
-            self.under_way = false;
-
-            let mut covered = mem::take(&mut self.covered);
-            covered.push_tail(rq);
-            while let Some(mut rq) = covered.pop() {
-                // One whose own flush could not be sent has no status.
-                rq.set_device_status(outcome);
-                over.push_tail(rq);
-            }
-        } else if blk.cache.needs_flushes() && outcome(&mut rq) == Status::OK {
-            rq.unmap();
-            rq.set_partly_done();
-            self.waiting.push_tail(rq);
-        } else {
+        let mut covered = mem::take(&mut flushes.covered);
+        covered.push_tail(rq);
+        while let Some(mut rq) = covered.pop() {
+            // One whose own flush could not be sent has no status.
+            rq.set_device_status(outcome);
             over.push_tail(rq);
         }
-
-        over
+    } else if blk.cache.needs_flushes() && outcome(&mut rq) == Status::OK {
+        rq.unmap();
+        rq.set_partly_done();
+        flushes.waiting.push_tail(rq);
+    } else {
+        over.push_tail(rq);
     }
 
-    /// Takes all writes that wait for a flush, or for its answer, which will not come: the one that
-    /// was sent as a flush has come back from the ring without it.
-    pub(crate) fn give_up(&mut self) -> [RequestList<Request<VirtioBlk>>; 2] {
-        self.under_way = false;
-        [mem::take(&mut self.covered), mem::take(&mut self.waiting)]
-    }
+    over
+}
+
+/// Takes all writes that wait for a flush, or for its answer, which will not come: the one that
+/// was sent as a flush has come back from the ring without it.
+pub(crate) fn give_up(state: &mut QueueState) -> [RequestList<Request<VirtioBlk>>; 2] {
+    let flushes = &mut state.flushes;
+
+    flushes.under_way = false;
+    [
+        mem::take(&mut flushes.covered),
+        mem::take(&mut flushes.waiting),
+    ]
 }
 
 /// Whether a request is a flush, or a write of which nothing but the flush is to be done.

@@ -3,11 +3,12 @@
 //! I/O: requests of the block layer to the device and back.
 
 use crate::{
-    disk::VirtioBlk,
+    answer,
+    disk::{Buffer, QueueState, VirtioBlk},
     flush,
     limits,
-    queue::{Buffer, QueueState},
-    status::{outcome, refusal}, //
+    status::{outcome, refusal},
+    zone_report, //
 };
 use core::mem;
 use kernel::prelude::*;
@@ -133,7 +134,7 @@ impl Operations for VirtioBlk {
             used = true;
             match buffer {
                 Submission::Request(rq) if rq.is_fua() => {
-                    let mut over = ring.fua_answered(blk, rq.into_inner());
+                    let mut over = flush::answered(blk, &mut ring, rq.into_inner());
 
                     while let Some(rq) = over.pop() {
                         end(rq);
@@ -147,7 +148,7 @@ impl Operations for VirtioBlk {
         // No interrupt tells of it, and who polls would do so for ever.
         Self::check(&ring);
         if used {
-            blk.go_on(ring);
+            answer::go_on(blk, ring);
         }
 
         found
@@ -166,7 +167,7 @@ impl Operations for VirtioBlk {
     }
 
     fn report_zones(blk: &Self, sector: u64, report: &mut ZoneReport<'_>) -> Result {
-        blk.zones.report(blk, sector, report)
+        zone_report::report(blk, sector, report)
     }
 
     fn geometry(blk: &Self, sectors: u64) -> Result<Geometry> {

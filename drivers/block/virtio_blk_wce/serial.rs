@@ -3,8 +3,9 @@
 //! The disk's serial number, which is asked for anew for each reader, as `virtio_blk` does.
 
 use crate::{
-    disk::VirtioBlk,
-    queue::{Command, Purpose}, //
+    call,
+    command::{Command, Purpose},
+    disk::VirtioBlk, //
 };
 use kernel::prelude::*;
 use kernel_ext::block::virtio_blk::{request, status, Header, ID_BYTES};
@@ -14,11 +15,11 @@ use kernel_ext::block::virtio_blk::{request, status, Header, ID_BYTES};
 /// # Errors
 ///
 /// `EOPNOTSUPP` if the device does not know the request, `EIO` if it fails; those of
-/// [`Calls::call`](crate::call::Calls::call); `ENOMEM`.
+/// [`call::wait`]; `ENOMEM`.
 pub(crate) fn read(blk: &VirtioBlk) -> Result<KBox<Command>> {
     let header = Header::new(blk.endian(), request::GET_ID, 0, 0);
     let command = Command::new(header, &[], ID_BYTES, Purpose::Serial)?;
-    let command = blk.serial.call(blk, command)?;
+    let command = call::wait(blk, command)?;
 
     match command.device_status() {
         status::OK => Ok(command),

@@ -8,7 +8,6 @@
 //! is merely slow can't be told from one behind which there is nobody left, so it is given time: as
 //! long as it answers anything, it may take as long as it wants for all of it.
 
-use crate::disk::VirtioBlk;
 use kernel::{
     new_condvar,
     new_mutex,
@@ -53,11 +52,13 @@ impl Watch {
 
     /// Looks at the device until nobody waits for it, or once if nobody does. Returns whether it is
     /// to be given up.
-    pub(crate) fn run(&self, blk: &VirtioBlk) -> bool {
+    ///
+    /// `debts` is a number that changes with each answer of the device, or `None` if it owes none.
+    pub(crate) fn run(&self, is_dead: impl Fn() -> bool, debts: impl Fn() -> Option<u32>) -> bool {
         let mut patience = Patience::default();
 
         loop {
-            if blk.is_dead() || patience.is_over(blk.debts()) {
+            if is_dead() || patience.is_over(debts()) {
                 return true;
             }
 
@@ -87,8 +88,7 @@ struct Patience {
 }
 
 impl Patience {
-    /// Whether it is over, an interval after the last call: `debts` is a number that changes with
-    /// each answer, or `None` if the device owes nothing.
+    /// Whether it is over, an interval after the last call.
     fn is_over(&mut self, debts: Option<u32>) -> bool {
         if debts.is_none() || debts != self.debts {
             self.debts = debts;
