@@ -51,7 +51,7 @@ impl Handler for VirtioBlk {
 
     fn unused(&self, buffer: Buffer) {
         match buffer {
-            // Of a device that broke the rules, or whose disk nobody got: otherwise all I/O has
+            // The device broke the rules, or its disk was never added. In all other cases I/O has
             // ended before the device is reset.
             Submission::Request(rq) => {
                 if rq.is_partly_done() {
@@ -63,18 +63,18 @@ impl Handler for VirtioBlk {
                 end_unused(rq.into_inner());
             }
             Submission::Command(command) => match (command.context, self.queue(0)) {
-                // Its caller waits for the device to be back, or knows that it never will be.
+                // The caller waits until the device is back, unless calls were closed for good.
                 (Purpose::Serial | Purpose::Zones, Some(queue)) => {
                     queue.lock().defer(command);
                 }
-                // Lost with the reset, and not to be repeated: the machine knows.
+                // The request went with the reset. The state machine knows, and begins anew.
                 _ => drop(command),
             },
         }
     }
 }
 
-/// Goes on with what waits after buffers were used, if anything does.
+/// Goes on with whatever has waited for buffers to be used. Called after some were.
 #[inline]
 pub(crate) fn go_on(blk: &VirtioBlk, ring: RingGuard<'_, Buffer, QueueState>) {
     if ring.waits {
@@ -82,10 +82,10 @@ pub(crate) fn go_on(blk: &VirtioBlk, ring: RingGuard<'_, Buffer, QueueState>) {
     }
 }
 
-/// Goes on with what waited for buffers to be used, or for room in the ring.
+/// Sends what has waited for buffers to be used, or for room in the ring.
 #[cold]
 fn use_room(blk: &VirtioBlk, mut ring: RingGuard<'_, Buffer, QueueState>) {
-    // What waits on, or for the answer to a flush, sets it again.
+    // Whatever has to wait again, or waits for the answer to a flush, sets this again.
     ring.waits = false;
     let mut added = flush::begin(blk, &mut ring);
 
@@ -98,12 +98,12 @@ fn use_room(blk: &VirtioBlk, mut ring: RingGuard<'_, Buffer, QueueState>) {
     while let Some(command) = ring.deferred() {
         match ring.add(command) {
             Ok(()) => added = true,
-            // It waits on for the next buffer to be used.
+            // It waits for the next buffer to be used.
             Err((command, ENOSPC)) => {
                 ring.defer(command);
                 break;
             }
-            // Nothing may ever come that it could wait for.
+            // The ring may be empty, so there may be no used buffer to wait for.
             Err((command, _)) => answered(blk, &mut ring, command),
         }
     }
@@ -142,6 +142,7 @@ pub(crate) fn send_held(blk: &VirtioBlk) {
     use_room(blk, ring);
 }
 
+/// Ends requests that the device will not answer.
 fn end_all(mut requests: RequestList<Request<VirtioBlk>>) {
     while let Some(rq) = requests.pop() {
         end_unused(rq);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The mode of a disk's write cache, and who wants which.
+//! The mode of a disk's write cache, and the users who want to change it.
 //!
-//! A user who wants a mode leaves a [`Ticket`] and waits for it, or does not. The work that
-//! [brings the mode about](crate::cache_work) serves tickets one after the other. The lock of the
-//! state is never held across one of its steps, so that the mode can be read at any time.
+//! A user who wants a mode leaves a [`Ticket`], and may wait until it is over. A [work
+//! item](crate::cache_work) serves the tickets, one after the other. It does not hold the lock of
+//! the state while it takes a step, so that the mode can be read at any time.
 
 use crate::switch::{Failure, Machine, Mode, Outcome, Step, Way};
 use core::mem;
@@ -19,7 +19,7 @@ use kernel::{
     },
 };
 
-/// A user's wish for a mode, and what came of it.
+/// A user's request for a mode, and its outcome.
 pub(crate) struct Ticket {
     mode: Mode,
     /// One of the values that [`Ticket::outcome`] knows.
@@ -38,7 +38,7 @@ impl Ticket {
         self.mode
     }
 
-    /// What came of it; `None` as long as it is pending.
+    /// The outcome; `None` as long as the request is pending.
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         match self.outcome.load(Acquire) {
             Self::PENDING => None,
@@ -65,15 +65,16 @@ impl Ticket {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct View {
     mode: Mode,
-    /// The mode of the latest ticket, and what came of it.
+    /// The mode of the latest ticket, and its outcome.
     status: Option<(Mode, Option<Outcome>)>,
 }
 
 impl View {
-    /// Whether somebody who was told of `self` has to be told of `now`.
+    /// Whether users who have seen `self` are to be told that there is `now` to be seen.
     ///
-    /// Not that a request for the same mode as the latest one is pending: if nothing comes of it
-    /// but what there was, a rule of udev that makes one for each event would never rest.
+    /// A request for the same mode as the latest one is no news while it is pending. If it changes
+    /// nothing, there is no event at all; otherwise a udev rule that makes such a request for each
+    /// event would never come to rest.
     fn is_outdated_by(self, now: Self) -> bool {
         let pending_again = matches!(
             (self.status, now.status),
@@ -88,13 +89,13 @@ struct State {
     machine: Machine,
     /// The disk has users.
     open: bool,
-    /// Tickets that wait for their turn.
+    /// Tickets that the machine has not begun with.
     waiting: KVec<Arc<Ticket>>,
     /// The ticket that the machine works on.
     current: Option<Arc<Ticket>>,
     /// The ticket that was left last.
     latest: Option<Arc<Ticket>>,
-    /// What users were told last.
+    /// What users have been told of.
     told: View,
 }
 
@@ -115,9 +116,9 @@ impl State {
 pub(crate) struct Cache {
     #[pin]
     state: Mutex<State>,
-    /// What [`Machine::needs_flushes`] says, for those who handle requests.
+    /// What [`Machine::needs_flushes`] says, for the code that handles requests.
     flushes: AtomicFlag,
-    /// Woken for each ticket that is over.
+    /// Notified whenever a ticket is over.
     #[pin]
     over: CondVar,
     /// How the mode is changed.
@@ -125,7 +126,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// The cache of a device that is in the given mode, which can be changed in the given way.
+    /// The cache of a device that is in `mode`, which is changed by `way`.
     pub(crate) fn new(mode: Mode, way: Way) -> impl PinInit<Self> {
         let machine = Machine::new(mode, way);
 
@@ -149,21 +150,20 @@ impl Cache {
         self.way != Way::Fixed
     }
 
-    /// Whether the device has to be sent the flushes that users ask for. If it has not, it has
-    /// everything on stable storage that it completed before.
+    /// Whether flushes that users ask for have to be sent to the device. If not, everything that
+    /// the device has completed is on stable storage.
     ///
-    /// For a write that the device has completed this is to be called after its buffer was taken
-    /// from the used ring. A device that was volatile then had been asked for that before, and
-    /// "flushes are needed" was stored before it was asked: the barriers of the two rings, between
-    /// the store and the request for write back, and between the used buffer and this load, see to
-    /// it that what is loaded is not older.
+    /// For a write that the device has completed, this must be called after its buffer was taken
+    /// from the used ring. If the device was volatile when it completed the write, it had been
+    /// asked for write back before, and "flushes are needed" had been stored before that. Two
+    /// barriers keep the load below from being older: that between the store and the request in the
+    /// available ring, and that between the used buffer and the load.
     #[inline]
     pub(crate) fn needs_flushes(&self) -> bool {
         self.flushes.load(Acquire)
     }
 
-    /// Changes the machine, and tells those who handle requests what that means for them, before
-    /// anything else is done about it.
+    /// Changes the machine, and publishes whether flushes are needed before any step is taken.
     fn change<R>(&self, state: &mut State, change: impl FnOnce(&mut Machine) -> R) -> R {
         let result = change(&mut state.machine);
 
@@ -181,7 +181,7 @@ impl Cache {
         self.state.lock().latest.clone()
     }
 
-    /// Requests can be made, and changes of the device take effect, from now on.
+    /// From now on requests can be made, and changes of the device take effect.
     pub(crate) fn open(&self) {
         self.state.lock().open = true;
     }
@@ -191,7 +191,7 @@ impl Cache {
         self.state.lock().open
     }
 
-    /// Ends all requests, and those to come, with [`Failure::Gone`].
+    /// Ends all requests with [`Failure::Gone`]. None can be made any more.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
 
@@ -205,7 +205,7 @@ impl Cache {
         self.over.notify_all();
     }
 
-    /// Leaves a ticket for the mode. The caller sees to it that the work runs.
+    /// Leaves a ticket for the mode. The caller has to queue the work that serves it.
     ///
     /// # Errors
     ///
@@ -233,8 +233,8 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// `EINTR` if a signal came first, or the system is suspended: the ticket is still served.
-    /// Otherwise what came of it.
+    /// `EINTR` if a signal came first or the system is suspended, in which case the ticket is still
+    /// served; otherwise the error number of the outcome.
     pub(crate) fn wait(&self, ticket: &Ticket) -> Result {
         let mut state = self.state.lock();
 
@@ -242,19 +242,19 @@ impl Cache {
             if let Some(outcome) = ticket.outcome() {
                 return outcome.map_err(errno);
             }
-            // Not freezable: sysfs holds locks for the writer, which must not sleep on with them
-            // while the system is suspended. Freezing tasks counts as a signal instead.
+            // The wait is not freezable: sysfs holds locks for the writer, and they must not be
+            // held while the system is suspended. The freezer interrupts the wait like a signal.
             if self.over.wait_interruptible(&mut state) && ticket.outcome().is_none() {
                 return Err(EINTR);
             }
         }
     }
 
-    /// The next step, for the next ticket if the machine has nothing else to do.
+    /// The next step. If the machine is idle, it begins with the next ticket.
     pub(crate) fn step(&self) -> Step {
         let state = &mut *self.state.lock();
 
-        // Closed since: nobody is interested any more.
+        // All tickets have ended.
         if !state.open {
             return Step::Rest;
         }
@@ -275,12 +275,12 @@ impl Cache {
         self.over.notify_all();
     }
 
-    /// Whether the device is asked for a user: see [`Machine::is_for_user`].
+    /// Whether the device is asked on behalf of a user: see [`Machine::is_for_user`].
     pub(crate) fn is_for_user(&self) -> bool {
         self.state.lock().machine.is_for_user()
     }
 
-    /// The mode in force if the device has been asked for one, and its answer is awaited.
+    /// The mode in force while the device has been asked for one and has not answered.
     pub(crate) fn mode_if_asked(&self) -> Option<Mode> {
         let machine = &self.state.lock().machine;
 
@@ -304,8 +304,8 @@ impl Cache {
         self.change(&mut self.state.lock(), |machine| machine.returned(shown));
     }
 
-    /// Takes note that users are told what they can see, if that has changed since the last time.
-    /// Returns whether the mode has.
+    /// Returns whether there is news for users, and if so, whether the mode itself has changed. The
+    /// caller tells them.
     pub(crate) fn take_news(&self) -> Option<bool> {
         let state = &mut *self.state.lock();
         let now = state.view();

@@ -2,8 +2,8 @@
 
 //! The work that changes the mode of a disk's write cache.
 //!
-//! It takes the steps of the [`Machine`](crate::switch::Machine), one after the other, and runs for
-//! each ticket, each answer of the device and each change of its configuration.
+//! It runs for each ticket, each answer of the device and each change of its configuration, and
+//! takes the steps of the [`Machine`](crate::switch::Machine) until there is none left.
 
 use crate::{
     cache::Ticket,
@@ -18,10 +18,10 @@ use kernel::{
 };
 use kernel_ext::block::disk::Disk;
 
-/// The attribute that has the mode.
+/// The name of the attribute that shows the mode.
 pub(crate) const MODE_NAME: &CStr = c"cache_type";
 
-/// The attribute that tells of the latest request.
+/// The name of the attribute that shows the outcome of the latest request.
 pub(crate) const STATUS_NAME: &CStr = c"cache_type_status";
 
 impl WorkItem for VirtioBlk {
@@ -34,7 +34,7 @@ impl WorkItem for VirtioBlk {
         };
 
         if this.take_config_changed() {
-            // A device that is gone needs no flushes.
+            // A device that is gone has nothing to show, and needs no flushes.
             if let Some(shown) = this.with_device(control::mode) {
                 this.cache.shows(shown);
             }
@@ -65,10 +65,10 @@ pub(crate) fn suspend(blk: &VirtioBlk) {
     take_answer(blk);
 }
 
-/// Takes note of what the device shows after a reset, before requests go on. The work is disabled,
-/// and has to run after this, to bring back the mode from before.
+/// Takes note of what the device shows after a reset, before requests go on. The work is disabled.
+/// It has to be queued after this, to restore the mode from before the reset.
 pub(crate) fn resume(blk: &VirtioBlk) {
-    // What has come since is for naught: the mode went with the reset.
+    // An answer from before the reset means nothing any more.
     let _ = blk.take_answer();
 
     blk.cache.returned(shown(blk));
@@ -95,8 +95,8 @@ fn steps(blk: &VirtioBlk, disk: &Disk<VirtioBlk>) {
 }
 
 fn ask(blk: &VirtioBlk, disk: &Disk<VirtioBlk>, mode: Mode) {
-    // What a user writes into the attribute decides, also over an earlier "write through" in
-    // `queue/write_cache`, by which flushes would not get here.
+    // What a user writes into the attribute overrules an earlier "write through" in
+    // `queue/write_cache`, which keeps flushes from reaching the driver.
     let enabled = if blk.cache.is_for_user() {
         disk.enable_write_cache().map_err(|_| Failure::Io)
     } else {
@@ -126,7 +126,8 @@ fn answered(blk: &VirtioBlk, outcome: Outcome) {
     blk.cache.answered(shown(blk), outcome);
 }
 
-/// Tells who polls the attributes, and those who get uevents, what has changed since the last time.
+/// Wakes up those who poll the attributes, and sends a uevent, if anything has changed since the
+/// last time.
 fn announce(blk: &VirtioBlk, disk: &Disk<VirtioBlk>) {
     let Some(mode_changed) = blk.cache.take_news() else {
         return;
@@ -139,7 +140,7 @@ fn announce(blk: &VirtioBlk, disk: &Disk<VirtioBlk>) {
     let _ = disk.uevent();
 }
 
-/// Says that a reset has changed the mode.
+/// Logs that the mode from before a reset could not be restored.
 fn warn_not_restored(blk: &VirtioBlk, disk: &Disk<VirtioBlk>, wanted: Mode) {
     blk.with_device(|dev| {
         complain(
@@ -151,7 +152,7 @@ fn warn_not_restored(blk: &VirtioBlk, disk: &Disk<VirtioBlk>, wanted: Mode) {
     });
 }
 
-/// The mode that the device shows. One that can't be asked may be volatile.
+/// The mode that the device shows. A device that can't be asked is taken for a volatile one.
 fn shown(blk: &VirtioBlk) -> Mode {
     blk.with_device(control::mode).unwrap_or(Mode::WriteBack)
 }

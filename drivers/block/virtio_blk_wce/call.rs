@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How commands are sent, and callers that wait for the answer.
+//! How commands are sent, and how callers wait for the answers.
 //!
-//! They are no block requests: a device that does not answer holds up the caller, whom a signal
-//! frees, and nobody else.
+//! Commands are no requests of the block layer. If the device does not answer, only the caller
+//! waits, and a signal interrupts that.
 
 use crate::{
     command::{Call, Command, Purpose},
@@ -15,7 +15,7 @@ use kernel::{prelude::*, sync::rcu};
 
 /// Sends a command.
 ///
-/// A full ring is no failure: something in it makes room when it is done.
+/// A full ring is no failure: the command is sent when a buffer in the ring has been used.
 pub(crate) fn send(blk: &VirtioBlk, command: KBox<Command>) -> Result<(), Failure> {
     let queue = blk.queue(0).ok_or(Failure::Gone)?;
     let rcu = rcu::read_lock();
@@ -41,8 +41,8 @@ pub(crate) fn send(blk: &VirtioBlk, command: KBox<Command>) -> Result<(), Failur
     Ok(())
 }
 
-/// Has commands wait until [they are sent](crate::answer::send_held), because the device is about
-/// to be reset.
+/// Keeps commands back until [`answer::send_held`](crate::answer::send_held), because the device is
+/// about to be reset.
 pub(crate) fn hold(blk: &VirtioBlk) {
     if let Some(queue) = blk.queue(0) {
         queue.lock().away = true;
@@ -64,7 +64,7 @@ pub(crate) fn wait(blk: &VirtioBlk, command: KBox<Command>) -> Result<KBox<Comma
         if matches!(ring.call(purpose), Call::Closed) {
             return Err(ENODEV);
         }
-        // Not freezable: see `Cache::wait()`.
+        // The wait is not freezable: see `Cache::wait()`.
         if ring.wait_interruptible(&blk.calls_changed) {
             return Err(EINTR);
         }
@@ -102,7 +102,7 @@ pub(crate) fn wait(blk: &VirtioBlk, command: KBox<Command>) -> Result<KBox<Comma
     }
 }
 
-/// Takes the device's answer. Called with the first ring locked, whose state `state` is.
+/// Takes the device's answer. The caller has locked the first ring; `state` is its state.
 pub(crate) fn answered(blk: &VirtioBlk, state: &mut QueueState, command: KBox<Command>) {
     let call = state.call(command.context);
 
@@ -114,7 +114,7 @@ pub(crate) fn answered(blk: &VirtioBlk, state: &mut QueueState, command: KBox<Co
     blk.calls_changed.notify_all();
 }
 
-/// Ends all calls, now and in future.
+/// Ends all calls, now and in the future.
 pub(crate) fn close(blk: &VirtioBlk) {
     let Some(queue) = blk.queue(0) else {
         return;
@@ -123,7 +123,7 @@ pub(crate) fn close(blk: &VirtioBlk) {
     for purpose in [Purpose::Serial, Purpose::Zones] {
         let before = mem::replace(queue.lock().call(purpose), Call::Closed);
 
-        // Memory is not given back under the lock.
+        // An answer is freed here, without the lock.
         drop(before);
     }
     blk.calls_changed.notify_all();

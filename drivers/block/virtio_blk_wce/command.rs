@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Commands of the driver's own, and where the one is for which a caller waits.
+//! Commands, which the driver sends besides I/O, and the state of those for which a caller waits.
 
 use kernel::prelude::*;
 use kernel_ext::block::virtio_blk::{self, Header};
 
-/// What a command is for. No more than one for each purpose is under way at a time.
+/// What a command is for. At most one command for each purpose is under way at a time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To switch the write cache: [`crate::cache`].
+    /// To switch the write cache: [`crate::control`].
     Cache,
     /// To learn the serial number: [`crate::serial`].
     Serial,
-    /// To learn the zones: [`crate::zones`].
+    /// To learn the zones: [`crate::zone_report`].
     Zones,
 }
 
 /// A command to the device.
 pub(crate) type Command = virtio_blk::command::Command<Header, Purpose>;
 
-/// Where the one command of a purpose is that can be under way.
+/// The state of the one command of a purpose that can be under way.
 #[derive(Default)]
 pub(crate) enum Call {
-    /// There is none.
+    /// There is no command.
     #[default]
     Free,
     /// Its caller waits.
@@ -31,6 +31,6 @@ pub(crate) enum Call {
     Abandoned,
     /// The device has answered.
     Answered(KBox<Command>),
-    /// There will be none any more.
+    /// No command is accepted any more.
     Closed,
 }

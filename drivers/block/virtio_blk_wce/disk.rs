@@ -2,7 +2,7 @@
 
 //! What the parts of a disk share.
 //!
-//! What is done with it is in the files that use this one.
+//! What is done with this state is in the files that use this one.
 
 use crate::{
     cache::Cache,
@@ -49,21 +49,21 @@ pub(crate) type Buffer = Submission<VirtioBlk, Header, Purpose>;
 pub(crate) struct QueueState {
     /// The disk whose queue this is.
     pub(crate) disk: Option<Arc<Disk<VirtioBlk>>>,
-    /// The device is being reset: commands wait until it is back.
+    /// The device is being reset. Commands wait until it is back.
     pub(crate) away: bool,
-    /// Something waits for buffers to be used: one of those that follow may.
+    /// Something may wait for buffers to be used: one of those that follow.
     pub(crate) waits: bool,
-    /// The ring was full: the block layer's queue waits to be started again.
+    /// The ring was full, and the block layer's queue was stopped.
     pub(crate) stopped: bool,
     /// Commands for which the ring had no room, one for each [`Purpose`].
     backlog: [Option<KBox<Command>>; 3],
-    /// The status byte of the command to switch the cache that the device has answered.
+    /// The status byte of an answer to a command that switches the cache.
     pub(crate) answer: Option<u8>,
     /// Writes that wait for a flush.
     pub(crate) flushes: Flushes,
-    /// The caller who waits for the serial number.
+    /// The call for the serial number.
     serial: Call,
-    /// The caller who waits for a report of zones.
+    /// The call for a report of zones.
     zones: Call,
 }
 
@@ -80,19 +80,18 @@ impl QueueState {
         }
     }
 
-    /// The block layer's queue is stopped until the ring has room.
+    /// Notes that the block layer's queue is stopped until the ring has room.
     pub(crate) fn set_stopped(&mut self) {
         self.waits = true;
         self.stopped = true;
     }
 
-    /// Takes a command that was kept.
+    /// Takes a command that was kept, if there is one.
     pub(crate) fn deferred(&mut self) -> Option<KBox<Command>> {
         self.backlog.iter_mut().find_map(Option::take)
     }
 
-    /// The caller who waits for a command of that purpose. Nobody waits for those that switch the
-    /// write cache.
+    /// The call of that purpose. Commands that switch the write cache are no calls.
     pub(crate) fn call(&mut self, purpose: Purpose) -> &mut Call {
         match purpose {
             Purpose::Zones => &mut self.zones,
@@ -103,15 +102,15 @@ impl QueueState {
 
 /// The writes of a virtqueue that wait for a flush.
 ///
-/// While some wait, or are covered, there is a flush in the ring, so that its answer comes or the
-/// ring is taken down.
+/// While writes wait or are covered, there is a flush in the ring. So either its answer comes, or
+/// the ring is taken down.
 #[derive(Default)]
 pub(crate) struct Flushes {
     /// A write is in the ring as a flush.
     pub(crate) under_way: bool,
-    /// The writes that it covers besides itself.
+    /// The writes that this flush covers besides itself.
     pub(crate) covered: RequestList<Request<VirtioBlk>>,
-    /// The writes that were completed since it was sent.
+    /// The writes that were completed after it was sent.
     pub(crate) waiting: RequestList<Request<VirtioBlk>>,
 }
 
@@ -119,13 +118,13 @@ pub(crate) struct Flushes {
 #[pin_data]
 pub(crate) struct VirtioBlk {
     endian: Endian,
-    /// The disk's own, by which it has its name and its numbers.
+    /// The disk's index, which its name and its minor numbers are made of.
     pub(crate) index: Id,
     #[pin]
     pub(crate) queues: Queues<Buffer, QueueState>,
     #[pin]
     pub(crate) cache: Cache,
-    /// Woken whenever a [`Call`] has changed.
+    /// Notified whenever a [`Call`] has changed.
     #[pin]
     pub(crate) calls_changed: CondVar,
     #[pin]
@@ -134,7 +133,7 @@ pub(crate) struct VirtioBlk {
     config_changed: AtomicFlag,
     #[pin]
     work: Work<Self>,
-    /// The device answers nothing any more, and is not used.
+    /// The device was given up.
     pub(crate) lost: AtomicFlag,
     #[pin]
     pub(crate) watch: Watch,
@@ -142,8 +141,8 @@ pub(crate) struct VirtioBlk {
     lost_work: Work<Self, LOST>,
 }
 
-/// The work that looks at a device, and gives it up if it is of no use. One of its own: the other
-/// one may wait for requests that only this ends.
+/// The id of the work that watches a device, and gives it up. It is not part of the other work,
+/// which may wait for requests that only this one ends.
 pub(crate) const LOST: u64 = 1;
 
 impl_has_work! {
@@ -182,7 +181,8 @@ impl VirtioBlk {
         )
     }
 
-    /// How many requests a queue can have in flight: `wanted`, or what fills the ring.
+    /// How many requests a queue can have in flight: `wanted`, or as many as fill the ring if that
+    /// is zero.
     pub(crate) fn queue_depth(&self, dev: &Device<device::Bound>, wanted: u32) -> u32 {
         if wanted != 0 {
             return wanted;
@@ -192,7 +192,7 @@ impl VirtioBlk {
         if dev.has_feature(feature::RING_INDIRECT_DESC) {
             free
         } else {
-            // At least header and status of each.
+            // Each takes at least two descriptors, for header and status.
             free / 2
         }
     }
@@ -210,12 +210,12 @@ impl VirtioBlk {
         for queue in self.queues.iter() {
             let disk = queue.lock().disk.take();
 
-            // May sleep, so not under the lock.
+            // This may sleep, so the lock is not held.
             drop(disk);
         }
     }
 
-    /// The disk, while it has users.
+    /// The disk, as long as it has users.
     pub(crate) fn disk(&self) -> Option<Arc<Disk<Self>>> {
         self.queue(0)?.lock().disk.clone()
     }
@@ -232,19 +232,19 @@ impl VirtioBlk {
         self.queues.get(index)
     }
 
-    /// Calls `f` with the device, unless that is not bound any more.
+    /// Calls `f` with the device, if that is still bound.
     pub(crate) fn with_device<R>(&self, f: impl FnOnce(&Device<device::Bound>) -> R) -> Option<R> {
         self.queues.with_device(f)
     }
 
-    /// Has the work done.
+    /// Queues the work that changes the mode of the write cache.
     pub(crate) fn queue_work(this: ArcBorrow<'_, Self>) {
-        // It may be on the queue already, or disabled because the device goes away. Steps wait
-        // for I/O, hence the queue for long work.
+        // It may be queued already, or disabled because the device goes away. Its steps wait for
+        // I/O, hence the workqueue for long work.
         let _ = workqueue::system_long().enqueue::<Arc<Self>, 0>(Arc::from(this));
     }
 
-    /// The configuration space has changed. Called in interrupt context.
+    /// Takes note that the configuration space has changed. Called in interrupt context.
     pub(crate) fn config_changed(this: ArcBorrow<'_, Self>) {
         this.config_changed.xchg(true, Full);
         Self::queue_work(this);
@@ -255,21 +255,21 @@ impl VirtioBlk {
         self.config_changed.xchg(false, Full)
     }
 
-    /// Takes the status byte of the command to switch the cache that the device has answered.
+    /// Takes the status byte of an answer to a command that switches the cache.
     pub(crate) fn take_answer(&self) -> Option<u8> {
         self.queues.get(0)?.lock().answer.take()
     }
 
-    /// Follows a change of the capacity.
+    /// Makes the disk as large as the device says.
     pub(crate) fn update_capacity(&self, disk: &Disk<Self>) {
         self.with_device(|dev| {
-            // What is impossible has been complained of; the disk stays as it is.
+            // An impossible capacity is logged where it is read, and the disk stays as it is.
             if let Ok(sectors) = limits::capacity(dev) {
                 if disk.capacity() == sectors {
                     return;
                 }
                 if self.zones.is_zoned() {
-                    // The block layer knows the zones that there were when the disk was added.
+                    // The block layer knows only the zones that the disk was added with.
                     complain(dev, disk, "a zoned disk keeps its size", "");
                 } else {
                     limits::announce_capacity(dev, disk, sectors, "new size: ");
@@ -278,7 +278,9 @@ impl VirtioBlk {
             }
         });
     }
-    /// Has the device given up if it has broken the rules of the ring. In any context.
+
+    /// Queues the work that gives the device up, if the device has broken the rules of the ring.
+    /// May be called in any context.
     #[inline]
     pub(crate) fn check(ring: &RingGuard<'_, Buffer, QueueState>) {
         if ring.is_broken() {
@@ -289,13 +291,13 @@ impl VirtioBlk {
     #[cold]
     fn queue_lost_work(ring: &RingGuard<'_, Buffer, QueueState>) {
         if let Some(disk) = &ring.disk {
-            // It may be on the queue already.
+            // It may be queued already.
             let _ = workqueue::system_long().enqueue::<Arc<Self>, LOST>(Arc::from(disk.data()));
         }
     }
 }
 
-/// Says of a disk what its users should know.
+/// Logs what users of a disk should know.
 #[cold]
 #[inline(never)]
 pub(crate) fn complain(

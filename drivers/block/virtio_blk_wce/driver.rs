@@ -12,16 +12,16 @@
 //! - `flush`: flushes, and writes that end only when they are on stable storage.
 //! - `status`: what the block layer is told of a request.
 //! - `call`: commands, and callers that wait for their answers.
-//! - `serial`, `zone_report`: such callers.
+//! - `serial`, `zone_report`: callers that learn the serial number, and the zones.
 //! - `lost`: devices that are given up.
 //! - `disk`: what all of these share.
-//! - `cache`: the mode in force, and who wants which.
-//! - `switch`: the steps to a mode, and in which order they keep data safe; no I/O, no kernel.
+//! - `cache`: the mode in force, and the users who want to change it.
+//! - `switch`: the state machine of a switch, and the order of steps that keeps data safe.
 //! - `watch`: how long a device is waited for.
-//! - `command`: what is sent to the device besides I/O.
+//! - `command`: commands, which are sent to the device besides I/O.
 //! - `limits`, `zones`, `name`: what a disk looks like.
 //!
-//! A file uses only files that do not use it: most of them have their place above or below `disk`.
+//! A file uses only files that do not use it. Those above use `disk`, which uses those below.
 
 #![forbid(unsafe_code)]
 
@@ -79,7 +79,7 @@ use kernel_ext::{
     work, //
 };
 
-/// The major number, for the whole life of the module.
+/// The major number of all disks, which the module registers.
 static MAJOR: Atomic<u32> = Atomic::new(0);
 
 kernel_ext::virtio_device_table!(
@@ -105,7 +105,7 @@ const FEATURES: &[u32] = &[
     feature::ZONED,
 ];
 
-/// The same from legacy devices, which have no zones: the last one is for modern ones.
+/// The feature bits that it understands from legacy devices: all but the last one, zones.
 const FEATURES_LEGACY: &[u32] = match FEATURES.split_last() {
     Some((_, legacy)) => legacy,
     None => FEATURES,
@@ -123,7 +123,7 @@ kernel_ext::module_numbers! {
 
 struct VirtioBlkDriver;
 
-/// What a bound device has. Dropped in the order of the fields.
+/// What the driver has for a bound device. The fields are dropped in this order.
 struct Bound<'bound> {
     disk: Arc<Disk<VirtioBlk>>,
     running: &'bound Running<'bound, VirtioBlk>,
@@ -140,12 +140,12 @@ impl virtio::Driver for VirtioBlkDriver {
     const FEATURES_LEGACY: &'static [u32] = FEATURES_LEGACY;
 
     fn validate(features: &mut Features<'_>) {
-        // What is switched is whether flushes are needed.
+        // A switch says whether flushes are needed, so it means nothing without them.
         if !features.has(feature::FLUSH) {
             features.clear(feature::SET_WCE);
         }
-        // A device that uses buffers in order would keep all I/O that follows a switch until that
-        // is done, for which only its writer waits.
+        // A device that uses buffers in order could complete no I/O that follows a switch before
+        // the switch itself, for which nobody but its writer should wait.
         if features.has(feature::SET_WCE) {
             features.clear(feature::IN_ORDER);
         }
@@ -191,7 +191,7 @@ impl virtio::Driver for VirtioBlkDriver {
             return Ok(());
         }
 
-        // Without virtqueues all I/O fails, which is better than that it never ends.
+        // If there are no virtqueues, all I/O fails. That is better than I/O that never ends.
         let resumed = data
             .running
             .resume()
@@ -205,7 +205,7 @@ impl virtio::Driver for VirtioBlkDriver {
         work::enable::<_, LOST>(shared);
         data.disk.unquiesce();
         answer::send_held(shared);
-        // The mode from before may have to be brought back, and the capacity may have changed.
+        // The mode from before may have to be restored, and the capacity may have changed.
         VirtioBlk::queue_work(shared.as_arc_borrow());
         shared.update_capacity(&data.disk);
         resumed
@@ -217,25 +217,25 @@ impl virtio::Driver for VirtioBlkDriver {
 }
 
 impl VirtioBlkDriver {
-    /// Ends all use of a disk, which may have users or not.
+    /// Ends all use of a disk, whether it has users or not.
     fn take_down(shared: &Arc<VirtioBlk>, disk: &Disk<VirtioBlk>) {
         lost::begin_watch(shared);
 
-        // Users of the attributes first: removal of the disk waits for them. Then the work, which
-        // uses the disk; it may wait for I/O, which needs the device.
+        // The users of attributes come first, as removing the disk waits for them. The work comes
+        // next: it uses the disk, and may wait for I/O, which needs the device.
         shared.cache.close();
         call::close(shared);
         work::disable_sync::<_, 0>(shared);
         disk.remove();
         shared.watch.end();
-        // Until then there is I/O that the device may owe.
+        // Up to here the device may owe I/O, so it was watched.
         work::disable_sync::<_, LOST>(shared);
 
-        // The disk and what it shares refer to each other: undo that.
+        // The disk and its data refer to each other. This ends that.
         shared.detach_disk();
     }
 
-    /// Gives a disk to its users.
+    /// Adds the disk, so that it has users.
     fn show(
         dev: &Device<device::Bound>,
         shared: &VirtioBlk,
@@ -247,13 +247,14 @@ impl VirtioBlkDriver {
         disk.add(dev.as_ref(), &cache_type::GROUP)
     }
 
-    /// Makes the disk, which nobody sees yet.
+    /// Makes the disk. It is not added yet.
     fn make_disk(
         shared: &Arc<VirtioBlk>,
         tags: Arc<TagSet<VirtioBlk>>,
         limits: &mut Limits,
     ) -> Result<Arc<Disk<VirtioBlk>>> {
-        // Flushes get here for the whole life of a disk that can be volatile at any time of it.
+        // A disk whose mode can be changed may become volatile at any time, so it takes flushes for
+        // life.
         if shared.cache.can_switch() {
             limits.set_write_cache();
             limits.set_fua();
@@ -305,7 +306,7 @@ impl VirtioBlkDriver {
         limits::announce_capacity(dev, &disk, capacity, "");
         disk.set_capacity(capacity);
 
-        // The attributes are there as soon as the disk is, and I/O begins while it is added.
+        // Attributes can be used as soon as the disk is added, and I/O begins while it is.
         shared.attach_disk(&disk);
         running.ready();
         Self::show(dev, &shared, &disk).inspect_err(|_| Self::take_down(&shared, &disk))?;
@@ -332,7 +333,7 @@ impl kernel::InPlaceModule for VirtioBlkModule {
                 name::INDICES.init()?;
                 let major = Major::register(c"virtblk")?;
 
-                // Devices are bound as soon as the driver is registered.
+                // Devices are bound as soon as the driver is registered, which is after this.
                 MAJOR.store(major.number(), Relaxed);
                 major
             },

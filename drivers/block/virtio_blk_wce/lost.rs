@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices of which nothing is expected any more.
+//! Devices that are given up, because nothing is expected of them any more.
 
 use crate::{
     call,
@@ -25,13 +25,13 @@ impl WorkItem<LOST> for VirtioBlk {
     }
 }
 
-/// Begins to watch the device, because something waits for all that it owes.
+/// Begins to watch the device. Called before something waits for all that the device owes.
 pub(crate) fn begin_watch(blk: &Arc<VirtioBlk>) {
     blk.watch.begin();
     let _ = workqueue::system_long().enqueue::<Arc<VirtioBlk>, LOST>(blk.clone());
 }
 
-/// Whether nothing will come from the device any more, before it is reset.
+/// Whether nothing comes from the device any more, unless it is reset.
 fn is_dead(blk: &VirtioBlk) -> bool {
     blk.with_device(|dev| !dev.is_working()).unwrap_or(false)
         || blk.queues.iter().any(|queue| queue.lock().is_broken())
@@ -48,12 +48,12 @@ fn debts(blk: &VirtioBlk) -> Option<u32> {
     })
 }
 
-/// Whether the device has broken the rules, and is not used any more.
+/// Whether the device was given up.
 pub(crate) fn is_lost(blk: &VirtioBlk) -> bool {
     blk.lost.load(Acquire)
 }
 
-/// Uses the device no more: all that it owes, and all that comes later, ends with an error.
+/// Gives the device up: what it owes ends with an error, and so does all that follows.
 fn give_up(blk: &VirtioBlk) {
     if blk.lost.xchg(true, Full) {
         return;
@@ -68,7 +68,7 @@ fn give_up(blk: &VirtioBlk) {
     call::close(blk);
     queue::disconnect(blk);
 
-    // What waited for room finds that there is no device.
+    // Requests that waited for room are handed over again, and fail.
     if let Some(disk) = disk {
         disk.restart_queues();
     }

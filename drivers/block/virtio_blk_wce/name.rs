@@ -53,7 +53,7 @@ impl Name {
         name
     }
 
-    /// There is room for all: the largest index has seven letters.
+    /// Puts a byte in front. There is room for all: the largest index has seven letters.
     fn prepend(&mut self, byte: u8) {
         self.start = self.start.saturating_sub(1);
         if let Some(first) = self.bytes.get_mut(self.start) {
@@ -65,7 +65,7 @@ impl Name {
     ///
     /// # Errors
     ///
-    /// None in fact: there is always a NUL at the end.
+    /// None occur: there is always a NUL at the end.
     pub(crate) fn as_cstr(&self) -> Result<&CStr> {
         CStr::from_bytes_with_nul(self.bytes.get(self.start..).ok_or(EINVAL)?).map_err(|_| EINVAL)
     }
@@ -73,7 +73,7 @@ impl Name {
 
 /// Takes an index whose name no disk has.
 ///
-/// Indices of this module are its own, but `virtio_blk` names its disks the same way.
+/// The module's indices are its own, but disks of `virtio_blk` are named in the same way.
 pub(crate) fn free_index(dev: &Device<device::Bound>) -> Result<Id> {
     let mut first = 0;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The disk's serial number, which is asked for anew for each reader, as `virtio_blk` does.
+//! The disk's serial number. As in `virtio_blk`, the device is asked anew for each reader.
 
 use crate::{
     call,
@@ -10,7 +10,8 @@ use crate::{
 use kernel::prelude::*;
 use kernel_ext::block::virtio_blk::{request, status, Header, ID_BYTES};
 
-/// Asks the device for the serial number, and waits for it: the reply, padded with zeroes.
+/// Asks the device for the serial number, and waits for the answer. The reply is padded with
+/// zeroes.
 ///
 /// # Errors
 ///

@@ -2,8 +2,8 @@
 
 //! Reports of the zones of a disk, section 5.2.6 of the virtio specification.
 //!
-//! The device is not trusted: the block layer keeps arrays with an element for each zone, so what is
-//! reported has to be all zones, one after the other.
+//! The device is not trusted. The block layer keeps arrays with an element for each zone, so a
+//! report has to have all zones, one after the other.
 
 use crate::{
     call,
@@ -20,17 +20,17 @@ use kernel_ext::{
     virtio::Endian,
 };
 
-/// The length of what precedes the zones of a report in bytes: `struct virtio_blk_zone_report`.
+/// The length of a report's header in bytes: `struct virtio_blk_zone_report`.
 const REPORT_HEADER: usize = 64;
 
 /// The length of a zone in a report in bytes: `struct virtio_blk_zone_descriptor`.
 const DESCRIPTOR: usize = 64;
 
-/// Reports the zones from that on that has the given sector.
+/// Reports the zones, beginning with the one that has the given sector.
 ///
 /// # Errors
 ///
-/// `EIO` if the device fails, or says what cannot be; those of [`call::wait`]; `ENOMEM`.
+/// `EIO` if the device fails, or describes an impossible zone; those of [`call::wait`]; `ENOMEM`.
 pub(crate) fn report(blk: &VirtioBlk, sector: u64, report: &mut ZoneReport<'_>) -> Result {
     let len = u64::from(blk.zones.sectors.ok_or(EOPNOTSUPP)?);
     let capacity = report.capacity();
@@ -63,7 +63,7 @@ pub(crate) fn report(blk: &VirtioBlk, sector: u64, report: &mut ZoneReport<'_>) 
     Ok(())
 }
 
-/// Says that a zone cannot be as the device has it.
+/// Logs that the device has described an impossible zone.
 fn complain(blk: &VirtioBlk, sector: u64) -> Error {
     blk.with_device(|dev| {
         if blk.zones.complaints.allows(c"virtio_blk_wce: zones") {
@@ -73,7 +73,7 @@ fn complain(blk: &VirtioBlk, sector: u64) -> Error {
     EIO
 }
 
-/// The descriptors in a report, as many as it says it has and as there is room for.
+/// The descriptors in a report: as many as its header says, but no more than it has room for.
 fn descriptors(reply: &[u8], endian: Endian) -> impl Iterator<Item = &[u8]> {
     let count = number(reply, 0, endian).unwrap_or(0);
 
@@ -91,8 +91,8 @@ fn number(bytes: &[u8], offset: usize, endian: Endian) -> Option<u64> {
     Some(endian.u64(u64::from_ne_bytes(*bytes)))
 }
 
-/// The zone that a descriptor tells of, if it is one that starts at `start` and is `len` sectors
-/// long.
+/// The zone that a descriptor describes, if that is possible for a zone of `len` sectors that
+/// starts at `start`.
 fn parse(descriptor: &[u8], endian: Endian, start: u64, len: u64) -> Option<Zone> {
     let capacity = number(descriptor, 0, endian)?;
     let write_pointer = number(descriptor, 16, endian)?;

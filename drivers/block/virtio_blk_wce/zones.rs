@@ -14,7 +14,7 @@ use kernel_ext::{
     virtio::Device,
 };
 
-/// The length of the longest report that is asked for in bytes.
+/// The length in bytes of the longest report that the device is asked for.
 const MAX_REPORT: usize = 16384;
 
 /// The most zones that may be open or active at a time. The block layer sets memory aside for
@@ -25,10 +25,10 @@ const MAX_ZONES_AT_WORK: u32 = 1 << 16;
 ///
 /// # Errors
 ///
-/// `EINVAL` if the device says what cannot be.
+/// `EINVAL` if the device shows an impossible value.
 pub(crate) fn read_limits(dev: &Device<device::Bound>, limits: &mut Limits) -> Result {
     match dev.read_if(feature::ZONED, config::ZONE_MODEL) {
-        // Who manages a host-aware disk's zones is the host.
+        // The zones of a host-aware disk are managed by the host.
         None | Some(zone::MODEL_NONE | zone::MODEL_HOST_AWARE) => return Ok(()),
         Some(zone::MODEL_HOST_MANAGED) => (),
         Some(model) => return Err(refuse(dev, "model of zones", model.into())),
@@ -58,8 +58,8 @@ pub(crate) fn read_limits(dev: &Device<device::Bound>, limits: &mut Limits) -> R
     Ok(())
 }
 
-/// What can't be of what the device says of its zones. That their length is a power of two the
-/// specification does not demand, but the block layer does.
+/// The name and the value of a limit that is impossible, if there is one. Only the block layer
+/// demands that the length of zones is a power of two; the specification does not.
 fn impossible(zoned: &ZonedLimits) -> Option<(&'static str, u32)> {
     let append = u64::from(zoned.max_append_sectors) << kernel::block::SECTOR_SHIFT;
 
@@ -85,7 +85,7 @@ pub(crate) struct Zones {
     pub(crate) sectors: Option<u32>,
     /// The length of the longest report in bytes.
     pub(crate) report: usize,
-    /// Keeps messages about reports few.
+    /// Limits the rate of messages about reports.
     #[pin]
     pub(crate) complaints: Ratelimit,
 }
