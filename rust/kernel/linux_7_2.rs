@@ -3,14 +3,14 @@
 //! The `kernel` crate of Linux 7.2, with what the layer and the driver use of that of 7.3.
 //!
 //! It takes the place of the `kernel` crate for a kernel of that release, so that nothing else has
-//! to know of it. The names and meanings are those of 7.3. What no crate can add, a field's other
-//! name, is told by `cfg(linux_7_2)`, which `Kbuild` sets.
+//! to know of it. The names and meanings are those of 7.3. Only where a field has another name the
+//! sources depend on `cfg(linux_7_2)`, which `Kbuild` sets.
 
 pub use kernel::*;
 
 /// As [`kernel::prelude`].
 pub mod prelude {
-    // In the place of the trait that every value has, whose method has the same name.
+    // This replaces the trait that every value implements, whose method has the same name.
     pub use crate::init::InitPinned as Init;
     pub use crate::{alloc::ZeroedVec, error::code::EOPNOTSUPP};
     pub use kernel::prelude::*;

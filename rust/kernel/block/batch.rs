@@ -35,7 +35,7 @@ use core::{
     ptr::{null_mut, NonNull}, //
 };
 
-/// Requests in a row: `struct rq_list`.
+/// A list of requests: `struct rq_list`.
 ///
 /// # Invariants
 ///
@@ -116,8 +116,8 @@ impl<R: Held> RequestList<R> {
 
 /// A request that a batch is about to end.
 ///
-/// The batch still has it. So there is no way from here to a mutable reference to the [`Request`],
-/// which could be exchanged for another one, nor to one that outlives the call that gets this.
+/// The batch still owns it. So a driver gets no mutable reference to the [`Request`], which it
+/// could exchange for another one, and no reference that outlives the call.
 pub struct Completed<'a, T: Operations>(&'a mut Request<T>);
 
 impl<T: Operations> Completed<'_, T> {
@@ -150,8 +150,8 @@ impl<T: Operations> Completions<'_, T> {
         Self(raw, PhantomData)
     }
 
-    /// Ends a request that a poll has found: with the others of the batch if it may be and `ok` is
-    /// set, otherwise by [`Operations::complete`].
+    /// Ends a request that a poll has found: together with the others of the batch if that is
+    /// possible and `ok` is set, otherwise by [`Operations::complete`].
     #[inline]
     pub fn add(&mut self, rq: Request<T>, ok: bool) {
         let rq = rq.into_raw();

@@ -216,14 +216,15 @@ impl<T: Operations> Disk<T> {
         unsafe { bindings::set_disk_ro(self.disk.as_ptr(), true) };
     }
 
-    /// Sets the capacity in sectors of 512 bytes. Users of a disk that they see are told with an
-    /// uevent if it changed.
+    /// Sets the capacity in sectors of 512 bytes. If the disk is visible and the capacity has
+    /// changed, there is a uevent.
     pub fn set_capacity(&self, sectors: u64) {
         // SAFETY: By the type invariant the disk is valid.
         unsafe { bindings::set_capacity_and_notify(self.disk.as_ptr(), sectors) };
     }
 
-    /// Learns the zones of a zoned disk, by [`Operations::report_zones`]. Before it is added.
+    /// Lets the block layer learn the zones of a zoned disk, by [`Operations::report_zones`].
+    /// Called before the disk is added.
     ///
     /// # Errors
     ///
@@ -297,8 +298,8 @@ impl<T: Operations> Disk<T> {
         }
     }
 
-    /// Has flushes reach the driver, also if a user has turned them off in `queue/write_cache`. In
-    /// that case this waits until no request is in flight, and holds new ones back meanwhile.
+    /// Makes flushes reach the driver again if a user has turned them off in `queue/write_cache`.
+    /// If so, this waits until no request is in flight, and holds new ones back meanwhile.
     ///
     /// # Errors
     ///
@@ -352,8 +353,8 @@ impl<T: Operations> Disk<T> {
         }
     }
 
-    /// Runs the queues that [`HwQueue::stop`] has stopped, at once, but not in this context, which
-    /// may be atomic.
+    /// Runs the queues that [`HwQueue::stop`] has stopped. They run in a work item, so that this
+    /// may be called in atomic context.
     ///
     /// [`HwQueue::stop`]: super::mq::HwQueue::stop
     pub fn restart_queues(&self) {
@@ -361,7 +362,7 @@ impl<T: Operations> Disk<T> {
         unsafe { bindings::blk_mq_start_stopped_hw_queues(self.queue(), true) };
     }
 
-    /// Wakes up who polls the attribute of this name.
+    /// Wakes up those who poll the attribute of this name.
     pub fn notify(&self, attribute: &CStr) {
         // SAFETY: The kobject is valid, and the name a C string.
         unsafe {

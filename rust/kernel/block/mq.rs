@@ -32,7 +32,8 @@ use kernel::{
     ModuleMetadata, //
 };
 
-/// The number of hardware queues that are worth having: at most `most`, and no more than CPUs.
+/// The number of hardware queues that are worth having: at most `most`, and at most one for each
+/// CPU.
 pub fn possible_queues(most: u32) -> u32 {
     // SAFETY: The function has no requirements.
     unsafe { bindings::blk_mq_num_possible_queues(most) }
@@ -65,7 +66,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// What the disk's queues and attributes share.
     type Data: Send + Sync;
 
-    /// Makes what a request carries: once for each, not anew for each use. It stays where it is.
+    /// Makes what a request carries. That is done once for each request, not for each use of it,
+    /// and what is made stays in its place.
     fn new_request_data() -> impl PinInit<Self::RequestData>;
 
     /// Passes a request on to the device.
@@ -76,8 +78,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Gives back the request with what hinders it. The block layer tries again later if that is
-    /// [`Status::RESOURCE`] or [`Status::DEV_RESOURCE`], and ends it otherwise.
+    /// Gives the request back with the reason. The block layer tries again later if that is
+    /// [`Status::RESOURCE`] or [`Status::DEV_RESOURCE`], and ends the request otherwise.
     fn queue_rq(
         data: &Self::Data,
         hw: HwQueue<'_>,
@@ -88,8 +90,8 @@ pub trait Operations: Sized + Send + Sync + 'static {
 
     /// Passes requests, for any hardware queues of a disk, on to the device together.
     ///
-    /// Returns those that it did not [start](IdleRequest::start) because something hinders them:
-    /// [`Self::queue_rq`] gets them one by one and tells what.
+    /// Returns those that it could not pass on, and did not [start](IdleRequest::start).
+    /// [`Self::queue_rq`] gets them one by one, and gives the reason.
     fn queue_rqs(
         _data: &Self::Data,
         _requests: RequestList<IdleRequest<Self>>,
@@ -168,7 +170,7 @@ impl HwQueue<'_> {
         unsafe { (*self.0.as_ptr()).queue_num as usize }
     }
 
-    /// Takes no more requests until
+    /// Stops the queue: the driver gets no requests of it until
     /// [`restart_queues`](super::disk::Disk::restart_queues).
     pub fn stop(&self) {
         // SAFETY: By the type invariant the queue is valid.
@@ -181,7 +183,7 @@ impl HwQueue<'_> {
 pub struct QueueCounts {
     /// Queues whose requests end by interrupts; at least one.
     pub interrupt: u16,
-    /// Queues whose requests end when who sent them [polls](Operations::poll).
+    /// Queues whose requests end when their submitter [polls](Operations::poll).
     pub poll: u16,
 }
 
@@ -212,14 +214,14 @@ pub unsafe trait HwQueues {
     ) -> Result<R>;
 }
 
-/// What CPUs are mapped to queues by.
+/// What the mapping of CPUs to queues is made from.
 struct Mapping<'a> {
     /// Whose interrupts the queues have.
     dev: &'a device::Device<device::Bound>,
     counts: QueueCounts,
 }
 
-/// The requests that disks of `T` have.
+/// A tag set: the requests that disks of `T` have.
 ///
 /// # Invariants
 ///

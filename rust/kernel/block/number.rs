@@ -27,7 +27,7 @@ pub struct Numbers {
     pub major: u32,
     /// The disk's own minor number.
     pub first_minor: u32,
-    /// The number of minor numbers, for the disk and for partitions.
+    /// How many minor numbers there are, for the disk and its partitions.
     pub minors: u32,
 }
 

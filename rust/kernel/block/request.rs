@@ -476,9 +476,9 @@ impl<T: Operations> Request<T> {
         unsafe { bindings::blk_mq_requeue_request(self.into_raw().as_ptr(), true) };
     }
 
-    /// The device has answered: has [`Operations::complete`] called, on the CPU that sent the
-    /// request if that is wanted. Whoever has it by `fail_io_timeout` pretend that the device has
-    /// not answered, waits.
+    /// Completes a request that the device has answered: [`Operations::complete`] is called, on the
+    /// CPU that submitted the request if the queue is set so. The fault injection `fail_io_timeout`
+    /// can keep that from happening, as if the device had not answered.
     #[inline]
     pub fn complete(self) {
         // SAFETY: The request is valid and ours; it is given to the block layer, which gives it

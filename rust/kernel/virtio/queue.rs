@@ -106,8 +106,8 @@ unsafe impl<B: Buffer, S: Send> Send for Ring<B, S> {}
 
 /// A locked ring, until this is dropped. Dereferences to what the driver keeps under the lock.
 ///
-/// It gives no mutable reference to the ring itself, by which two rings could change places: the
-/// one who deletes a virtqueue relies on it being where he has put it.
+/// It gives no mutable reference to the ring itself, by which two rings could be exchanged.
+/// Deleting a virtqueue relies on its being in the ring that it was put into.
 pub struct RingGuard<'a, B: Buffer, S>(SpinLockIrqSaveGuard<'a, Ring<B, S>>);
 
 impl<B: Buffer, S> Deref for RingGuard<'_, B, S> {
@@ -546,7 +546,7 @@ macro_rules! impl_has_queues {
     };
 }
 
-/// Whoever has the virtqueues of a device and answers for them.
+/// The type that has the virtqueues of a device, and handles what the device answers.
 pub trait Handler: HasQueues<Self::Buffer, Self::State> + Sized + Send + Sync + 'static {
     /// What is handed to the device.
     type Buffer: Buffer;
