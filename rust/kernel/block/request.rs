@@ -438,6 +438,14 @@ impl<T: Operations> IdleRequest<T> {
         Ok(())
     }
 
+    /// Ends the request, which the device does not get.
+    #[inline]
+    pub fn end(self, status: Status) {
+        // SAFETY: The request is valid and ours; it is given back to the block layer. That ends
+        // requests that were not started as well, such as those that a driver rejects.
+        unsafe { bindings::blk_mq_end_request(self.0.as_raw(), status.into_raw()) };
+    }
+
     /// Tells the block layer that the device is about to get the request.
     #[inline]
     pub fn start(self) -> Request<T> {
