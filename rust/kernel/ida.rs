@@ -40,8 +40,8 @@ const READY: u32 = 2;
 ///
 /// # Invariants
 ///
-/// `inner` is an initialized `struct ida` that stays where it is once `state` is [`READY`]. Only
-/// the one who changed `state` from [`NEW`] to [`BEGUN`] uses it before that.
+/// Once `state` is `READY`, `inner` is an initialized `struct ida` that stays where it is. Before
+/// that only the caller that has changed `state` from `NEW` to `BEGUN` uses it.
 pub struct Ida {
     inner: Opaque<bindings::ida>,
     state: Atomic<u32>,
