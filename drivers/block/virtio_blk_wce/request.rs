@@ -14,7 +14,7 @@ use core::mem;
 use kernel::prelude::*;
 use kernel_ext::{
     block::{
-        batch::{Completed, Completions, RequestList},
+        batch::{Completed, IoCompletionBatch, RequestList},
         mq::{Geometry, HwQueue, Operations, Rejected},
         request::{IdleRequest, Op, Request, Status},
         virtio_blk::{
@@ -34,7 +34,7 @@ use kernel_ext::{
 impl Operations for VirtioBlk {
     type Module = crate::LocalModule;
     type RequestData = Chain<Header>;
-    type Data = Self;
+    type QueueData = Self;
 
     fn new_request_data() -> impl PinInit<Self::RequestData> {
         Chain::new()
@@ -116,7 +116,7 @@ impl Operations for VirtioBlk {
     }
 
     #[inline]
-    fn poll(blk: &Self, hw: HwQueue<'_>, completions: &mut Completions<'_, Self>) -> usize {
+    fn poll(blk: &Self, hw: HwQueue<'_>, batch: &mut IoCompletionBatch<'_, Self>) -> usize {
         let Some(queue) = blk.queue(hw.index()) else {
             return 0;
         };
@@ -124,9 +124,11 @@ impl Operations for VirtioBlk {
         let mut used = false;
         let mut found = 0;
         let mut end = |mut rq: Request<Self>| {
-            let ok = outcome(&mut rq) == Status::OK;
+            let error = outcome(&mut rq) != Status::OK;
 
-            completions.add(rq, ok);
+            if let Err(rq) = batch.add_request(rq, error) {
+                Self::complete(rq);
+            }
             found += 1;
         };
 

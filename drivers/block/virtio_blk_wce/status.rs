@@ -22,7 +22,7 @@ pub(crate) fn outcome(rq: &mut Request<VirtioBlk>) -> Status {
     }
 
     if let Some(sector) = rq.appended() {
-        let blk = rq.disk_data();
+        let blk = rq.queue_data();
         let sector = blk.endian().u64(sector);
 
         if !blk.zones.is_same(sector, rq.sector()) {

@@ -15,10 +15,10 @@
 //! #     tags: Arc<TagSet<T>>,
 //! #     mut limits: Limits,
 //! #     numbers: Numbers,
-//! #     data: Arc<T::Data>,
+//! #     data: Arc<T::QueueData>,
 //! #     sectors: u64,
 //! #     parent: &device::Device<device::Bound>,
-//! #     attributes: &'static Group<T::Data>,
+//! #     attributes: &'static Group<T::QueueData>,
 //! # ) -> Result {
 //! let disk = Arc::pin_init(Disk::new(tags, &mut limits, c"vda", numbers, data), GFP_KERNEL)?;
 //!
@@ -79,7 +79,7 @@ enum Visibility {
 /// # Invariants
 ///
 /// - `disk` is a valid disk made by `__blk_mq_alloc_disk()` with the tag set `tags`.
-/// - `private_data` and `queuedata` are the pointer of an `Arc<T::Data>`, one reference of which
+/// - `private_data` and `queuedata` are the pointer of an `Arc<T::QueueData>`, one reference of which
 ///   the disk owns.
 /// - `visibility` is `Live` between a successful `device_add_disk()` and `del_gendisk()`, both of
 ///   which are called at most once, with the lock held.
@@ -127,7 +127,7 @@ impl<T: Operations> Disk<T> {
         limits: &'a mut Limits,
         name: &'a CStr,
         numbers: Numbers,
-        data: Arc<T::Data>,
+        data: Arc<T::QueueData>,
     ) -> impl PinInit<Self, Error> + use<'a, T> {
         // INVARIANT: By the calls and assignments of `alloc()`.
         try_pin_init!(Self {
@@ -143,7 +143,7 @@ impl<T: Operations> Disk<T> {
         limits: &mut Limits,
         name: &CStr,
         numbers: Numbers,
-        data: Arc<T::Data>,
+        data: Arc<T::QueueData>,
     ) -> Result<NonNull<bindings::gendisk>> {
         let name = name.to_bytes_with_nul();
         if name.len() > bindings::DISK_NAME_LEN as usize {
@@ -162,7 +162,7 @@ impl<T: Operations> Disk<T> {
         })
         .inspect_err(|_| {
             // SAFETY: The pointer comes from `into_raw()` above, and nobody got it.
-            drop(unsafe { Arc::from_raw(data.cast::<T::Data>()) })
+            drop(unsafe { Arc::from_raw(data.cast::<T::QueueData>()) })
         })?;
 
         // SAFETY: The disk is valid, and nobody else knows of it.
@@ -240,10 +240,10 @@ impl<T: Operations> Disk<T> {
     }
 
     /// What the disk's queues and attributes share.
-    pub fn data(&self) -> ArcBorrow<'_, T::Data> {
+    pub fn data(&self) -> ArcBorrow<'_, T::QueueData> {
         // SAFETY: By the type invariant the private data is the pointer of an `Arc`, of which the
         // disk has a reference as long as it exists.
-        unsafe { ArcBorrow::from_raw((*self.disk.as_ptr()).private_data.cast::<T::Data>()) }
+        unsafe { ArcBorrow::from_raw((*self.disk.as_ptr()).private_data.cast::<T::QueueData>()) }
     }
 
     /// Adds the disk to the system, with the attributes of `group`: I/O begins.
@@ -257,7 +257,7 @@ impl<T: Operations> Disk<T> {
     pub fn add(
         self: &Arc<Self>,
         parent: &device::Device<device::Bound>,
-        group: &'static Group<T::Data>,
+        group: &'static Group<T::QueueData>,
     ) -> Result {
         // The callbacks and attributes of a disk are those of the driver's module, which can be
         // unloaded when no device is bound to it any more, whether or not the disk was leaked.
@@ -271,7 +271,7 @@ impl<T: Operations> Disk<T> {
         *visibility = Visibility::Over;
 
         // SAFETY: The disk is valid and was not added. `device::Device` is a transparent wrapper
-        // of `struct device`. The attributes take the `T::Data` that is the disk's private data.
+        // of `struct device`. The attributes take the `T::QueueData` that is the disk's private data.
         to_result(unsafe {
             bindings::device_add_disk(
                 core::ptr::from_ref(parent).cast_mut().cast(),
@@ -390,7 +390,7 @@ impl<T: Operations> Disk<T> {
         // reference to its data until it is freed.
         let (data, sectors) = unsafe {
             (
-                &*(*disk).private_data.cast::<T::Data>(),
+                &*(*disk).private_data.cast::<T::QueueData>(),
                 (*(*disk).part0).bd_nr_sectors,
             )
         };
@@ -421,7 +421,7 @@ impl<T: Operations> Disk<T> {
         // is freed, and what belongs to it.
         let (data, mut report) = unsafe {
             (
-                &*(*disk).private_data.cast::<T::Data>(),
+                &*(*disk).private_data.cast::<T::QueueData>(),
                 ZoneReport::from_raw(disk, args, wanted),
             )
         };
@@ -435,7 +435,7 @@ impl<T: Operations> Disk<T> {
     extern "C" fn free_disk(disk: *mut bindings::gendisk) {
         // SAFETY: By the type invariant the private data is a reference of the disk's own. The
         // block layer calls this once, for a disk that was added, when nobody uses it any more.
-        drop(unsafe { Arc::from_raw((*disk).private_data.cast::<T::Data>()) });
+        drop(unsafe { Arc::from_raw((*disk).private_data.cast::<T::QueueData>()) });
     }
 }
 
@@ -460,7 +460,7 @@ impl<T: Operations> PinnedDrop for Disk<T> {
         // `free_disk()` is not called. `tags`, which freeing it needs, is dropped later.
         unsafe {
             let added = (*disk).state & ADDED != 0;
-            let data = (*disk).private_data.cast::<T::Data>();
+            let data = (*disk).private_data.cast::<T::QueueData>();
 
             bindings::put_disk(disk);
             if !added {

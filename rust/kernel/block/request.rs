@@ -269,10 +269,10 @@ impl<T: Operations> RequestInner<T> {
 
     /// What the disk's queues and attributes share.
     #[inline]
-    pub fn disk_data(&self) -> &T::Data {
+    pub fn queue_data(&self) -> &T::QueueData {
         // SAFETY: By the type invariant the request is valid and so is its queue, which is one of
         // a disk of `T`; its data is dropped after all requests have ended.
-        unsafe { &*(*(*self.as_raw()).q).queuedata.cast::<T::Data>() }
+        unsafe { &*(*(*self.as_raw()).q).queuedata.cast::<T::QueueData>() }
     }
 
     /// The length of the data in bytes.
