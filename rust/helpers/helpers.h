@@ -13,7 +13,7 @@
 #include <linux/spinlock.h>
 #include <linux/virtio.h>
 
-/* How the kernel compiles its own helpers is said here. */
+/* The kernel's own helpers have attributes here, which a module's need not have. */
 #define __rust_helper
 
 bool rust_helper_virtio_test_bit(const struct virtio_device *vdev, unsigned int fbit);

@@ -92,7 +92,7 @@ pub mod module {
 
     /// The module that has `M`.
     pub const fn this_module<M: ModuleMetadata>() -> &'static ThisModule {
-        // SAFETY: Nothing of this is exported, so that whoever calls this is in the same module.
+        // SAFETY: Nothing of this is exported, so that every caller is in the same module.
         static THIS: ThisModule =
             unsafe { ThisModule::from_ptr((&raw const bindings::__this_module).cast_mut()) };
 
@@ -110,7 +110,7 @@ pub mod sync {
 
         /// Waits until all read-side critical sections that there are have ended. May sleep.
         pub fn synchronize_rcu() {
-            // SAFETY: The function may be called by whoever may sleep.
+            // SAFETY: The function may be called in any context that may sleep.
             unsafe { kernel::bindings::synchronize_rcu() };
         }
     }

@@ -134,7 +134,7 @@ use queue::{Handler, Slot, Start};
 pub struct DeviceId(bindings::virtio_device_id);
 
 impl DeviceId {
-    /// Every device of the given virtio device type, whoever made it.
+    /// Every device of the given virtio device type, by any vendor.
     ///
     /// The types are listed in section 5 of the virtio specification; see
     /// [`DEVICE_ID`](crate::block::virtio_blk::DEVICE_ID).

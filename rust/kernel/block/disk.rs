@@ -263,7 +263,7 @@ impl<T: Operations> Disk<T> {
         // unloaded when no device is bound to it any more, whether or not the disk was leaked.
         devres::register(parent, Registration(self.clone()), GFP_KERNEL)?;
 
-        // Held until the disk is added: whoever removes it meanwhile has to wait.
+        // Held until the disk is added, so that removing it waits for that.
         let mut visibility = self.visibility.lock();
         if *visibility != Visibility::New {
             return Err(EBUSY);
@@ -290,7 +290,7 @@ impl<T: Operations> Disk<T> {
         // Requests that are held back would never end.
         self.unquiesce();
 
-        // Held until the disk is removed: this returns only when it is, whoever does it.
+        // Held until the disk is removed, so that every caller returns only when it is.
         let mut visibility = self.visibility.lock();
         if core::mem::replace(&mut *visibility, Visibility::Over) == Visibility::Live {
             // SAFETY: By the type invariant the disk was added and not removed since.
@@ -333,8 +333,8 @@ impl<T: Operations> Disk<T> {
             return;
         }
 
-        // Not frozen for all that time: a submitter would have to wait, who may be needed for what
-        // the driver is about to do.
+        // The queue is not frozen all the time. Submitters would have to wait then, and the driver
+        // may need one of them for what it is about to do.
         //
         // SAFETY: The queue is valid; it is frozen and unfrozen in pairs, by one thread, which
         // allocates no memory in between.
