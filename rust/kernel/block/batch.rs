@@ -181,8 +181,8 @@ impl<T: Operations> IoCompletionBatch<'_, T> {
         let mut next = unsafe { (*batch).req_list.head };
 
         while let Some(ptr) = NonNull::new(next) {
-            // SAFETY: Each request in the batch was a `Request` that `add_request()` took, and is in
-            // no other list.
+            // SAFETY: Each request in the batch was a `Request` that `add_request()` took, and is
+            // in no other list.
             let mut rq = ManuallyDrop::new(unsafe {
                 next = (*ptr.as_ptr()).__bindgen_anon_1.rq_next;
                 Request::from_raw(ptr)

@@ -79,8 +79,8 @@ enum Visibility {
 /// # Invariants
 ///
 /// - `disk` is a valid disk made by `__blk_mq_alloc_disk()` with the tag set `tags`.
-/// - `private_data` and `queuedata` are the pointer of an `Arc<T::QueueData>`, one reference of which
-///   the disk owns.
+/// - `private_data` and `queuedata` are the pointer of an `Arc<T::QueueData>`, one reference of
+///   which the disk owns.
 /// - `visibility` is `Live` between a successful `device_add_disk()` and `del_gendisk()`, both of
 ///   which are called at most once, with the lock held.
 /// - `quiesced` is set while the queue is quiesced once by this.
@@ -270,8 +270,8 @@ impl<T: Operations> Disk<T> {
         }
         *visibility = Visibility::Over;
 
-        // SAFETY: The disk is valid and was not added. `device::Device` is a transparent wrapper
-        // of `struct device`. The attributes take the `T::QueueData` that is the disk's private data.
+        // SAFETY: The disk is valid and was not added. `device::Device` is a transparent wrapper of
+        // `struct device`. The attributes take the `T::QueueData` that is the disk's private data.
         to_result(unsafe {
             bindings::device_add_disk(
                 core::ptr::from_ref(parent).cast_mut().cast(),

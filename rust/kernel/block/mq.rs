@@ -329,8 +329,8 @@ impl<T: Operations> Vtable<T> {
     /// `hctx` must be a valid hardware queue of a disk of `T` for `'a`.
     #[inline]
     unsafe fn borrow<'a>(hctx: *mut bindings::blk_mq_hw_ctx) -> (&'a T::QueueData, HwQueue<'a>) {
-        // SAFETY: By the requirement of this function. A disk of `T` has a `T::QueueData` for the data
-        // of its queue, which is dropped only after its queues are dead.
+        // SAFETY: By the requirement of this function. A disk of `T` has a `T::QueueData` for the
+        // data of its queue, which is dropped only after its queues are dead.
         unsafe {
             (
                 &*(*(*hctx).queue).queuedata.cast::<T::QueueData>(),
