@@ -2,18 +2,8 @@
 
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
-#include <linux/idr.h>
 
 #include "helpers.h"
-
-/* Indices of disks; DEFINE_IDA() is a macro that only C can use. */
-static DEFINE_IDA(index_ida);
-
-/* Never compiled into its callers, which would each have indices of their own. */
-struct ida *rust_helper_index_ida(void)
-{
-	return &index_ida;
-}
 
 __rust_helper void rust_helper_rq_set_payload(struct request *rq, void *payload, unsigned int len)
 {
@@ -26,7 +16,7 @@ __rust_helper void *rust_helper_rq_payload(struct request *rq)
 	return bvec_virt(&rq->special_vec);
 }
 
-/* On the way of every request: one call for both, and the last thing that it does. */
+/* Every request comes through here, so both are one call from Rust, and the second a tail call. */
 __rust_helper void rust_helper_complete_unless_faked(struct request *rq)
 {
 	if (likely(!blk_should_fake_timeout(rq->q)))
@@ -40,7 +30,7 @@ __rust_helper bool rust_helper_blk_mq_add_to_batch(struct request *rq, struct io
 	return blk_mq_add_to_batch(rq, iob, is_error, complete);
 }
 
-/* A structure of this size is better not returned by value across languages. */
+/* Rust gets a structure of this size by a pointer, not as the value that C returns. */
 __rust_helper void rust_helper_queue_limits_start_update(struct request_queue *q,
 							 struct queue_limits *lim)
 {

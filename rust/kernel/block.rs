@@ -8,8 +8,8 @@
 //! - [`disk`]: disks with all limits, that can change while the disk is in use.
 //! - [`limits`]: the limits of a disk's queue.
 //! - [`attribute`]: attributes of the disk in sysfs.
-//! - [`number`]: major numbers and indices.
-//! - [`size`]: sizes as people say them.
+//! - [`number`]: major and minor numbers.
+//! - [`size`]: sizes in units that people read.
 //! - [`virtio_blk`]: what a virtio block device and its driver agree on, and exchange.
 //! - [`zoned`]: what zoned disks have besides.
 

@@ -7,10 +7,11 @@
 //! drivers, the configuration space and virtqueues; [`block`] is what [`kernel::block`] does not
 //! offer yet, among it limits, per-request data and disk attributes; [`work`] adds the end of a
 //! work item's life to [`kernel::workqueue`]; [`param`] has module parameters that can be seen;
-//! [`ratelimit`] keeps messages few; [`sync`] has a lock, and
-//! sections of RCU.
+//! [`ida`] gives out numbers; [`ratelimit`] keeps messages few; [`sync`] has a lock, and sections
+//! of RCU.
 
 pub mod block;
+pub mod ida;
 pub mod param;
 pub mod ratelimit;
 pub mod sync;

@@ -3,14 +3,14 @@
 //! The `kernel` crate of Linux 7.2, with what the layer and the driver use of that of 7.3.
 //!
 //! It takes the place of the `kernel` crate for a kernel of that release, so that nothing else has
-//! to know of it. The names and meanings are those of 7.3. What no crate can add, a field's other
-//! name, is told by `cfg(linux_7_2)`, which `Kbuild` sets.
+//! to know of it. The names and meanings are those of 7.3. Only where a field has another name the
+//! sources depend on `cfg(linux_7_2)`, which `Kbuild` sets.
 
 pub use kernel::*;
 
 /// As [`kernel::prelude`].
 pub mod prelude {
-    // In the place of the trait that every value has, whose method has the same name.
+    // This replaces the trait that every value implements, whose method has the same name.
     pub use crate::init::InitPinned as Init;
     pub use crate::{alloc::ZeroedVec, error::code::EOPNOTSUPP};
     pub use kernel::prelude::*;
@@ -92,7 +92,7 @@ pub mod module {
 
     /// The module that has `M`.
     pub const fn this_module<M: ModuleMetadata>() -> &'static ThisModule {
-        // SAFETY: Nothing of this is exported, so that whoever calls this is in the same module.
+        // SAFETY: Nothing of this is exported, so that every caller is in the same module.
         static THIS: ThisModule =
             unsafe { ThisModule::from_ptr((&raw const bindings::__this_module).cast_mut()) };
 
@@ -110,7 +110,7 @@ pub mod sync {
 
         /// Waits until all read-side critical sections that there are have ended. May sleep.
         pub fn synchronize_rcu() {
-            // SAFETY: The function may be called by whoever may sleep.
+            // SAFETY: The function may be called in any context that may sleep.
             unsafe { kernel::bindings::synchronize_rcu() };
         }
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Module parameters that are files in sysfs, too.
+//! Module parameters that are files in sysfs as well.
 //!
-//! Those of `module!` are set when the module is loaded, and seen by nobody after that.
+//! Parameters of `module!` are set when the module is loaded, and can't be seen after that.
 //!
 //! ```
 //! # use kernel_ext::module_numbers;
@@ -34,12 +34,12 @@ impl Number {
         Self(Atomic::new(0))
     }
 
-    /// The number at the moment: who may write to the file can change it at any time.
+    /// The current number. Users who may write to the file can change it at any time.
     pub fn get(&self) -> u32 {
         self.0.load(Relaxed)
     }
 
-    /// What the kernel finds the parameter by.
+    /// The entry by which the kernel finds the parameter.
     ///
     /// # Safety
     ///
@@ -66,7 +66,7 @@ impl Number {
     }
 }
 
-/// Turns text of a module's information into what its section has.
+/// Turns text into an entry of the section with the module's information.
 #[doc(hidden)]
 pub const fn bytes<const LEN: usize>(text: &str) -> [u8; LEN] {
     match text.as_bytes().first_chunk() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Messages that somebody else can provoke, and that so must not flood the kernel's log.
+//! Rate limits for messages that others can provoke, which must not flood the kernel's log.
 //!
 //! ```
 //! # use kernel_ext::ratelimit::Ratelimit;
@@ -16,7 +16,7 @@
 use crate::bindings;
 use kernel::{prelude::*, types::Opaque};
 
-/// Says when there have been too many messages: more than ten in five seconds.
+/// Allows ten messages in five seconds.
 ///
 /// # Invariants
 ///
@@ -34,7 +34,7 @@ unsafe impl Send for Ratelimit {}
 unsafe impl Sync for Ratelimit {}
 
 impl Ratelimit {
-    /// Nothing has been said yet.
+    /// A limit of which nothing is used up yet.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             inner <- Opaque::ffi_init(|state| {
@@ -44,8 +44,8 @@ impl Ratelimit {
         })
     }
 
-    /// Whether one more message may be given. In any context. The kernel says how many were not,
-    /// and calls them `name`.
+    /// Whether one more message may be logged. May be called in any context. The kernel logs how
+    /// many were suppressed, under `name`.
     pub fn allows(&self, name: &CStr) -> bool {
         // SAFETY: By the type invariant the state is initialized. The name is not kept.
         unsafe { bindings::___ratelimit(self.inner.get(), name.as_char_ptr()) != 0 }

@@ -134,7 +134,7 @@ use queue::{Handler, Slot, Start};
 pub struct DeviceId(bindings::virtio_device_id);
 
 impl DeviceId {
-    /// Every device of the given virtio device type, whoever made it.
+    /// Every device of the given virtio device type, by any vendor.
     ///
     /// The types are listed in section 5 of the virtio specification; see
     /// [`DEVICE_ID`](crate::block::virtio_blk::DEVICE_ID).
@@ -170,7 +170,7 @@ pub trait Driver: 'static {
     /// The driver's private data of a bound device.
     type Data<'bound>: Send + Sync + 'bound;
 
-    /// Whoever has the virtqueues of a device.
+    /// The type that has the virtqueues of a device.
     type Handler: Handler;
 
     /// The devices that the driver serves.
@@ -226,7 +226,7 @@ pub trait Driver: 'static {
     ///
     /// # Errors
     ///
-    /// Are logged by the caller. The device stays bound.
+    /// The caller logs them. The device stays bound.
     fn resume<'bound>(
         dev: &'bound Device<device::Core<'_>>,
         data: Pin<&Self::Data<'bound>>,
@@ -236,7 +236,7 @@ pub trait Driver: 'static {
 /// Connects a [`Driver`] with the bus.
 pub struct Adapter<T: Driver>(T);
 
-/// What the adapter has for a bound device. Dropped in the order of the fields.
+/// What the adapter has for a bound device. The fields are dropped in this order.
 #[doc(hidden)]
 #[pin_data]
 pub struct Bound<'bound, T: Driver> {
@@ -377,8 +377,8 @@ impl<T: Driver> Adapter<T> {
         // SAFETY: As above.
         let bound = unsafe { Self::bound(dev) };
 
-        // The bus takes no for an answer only in its log: virtqueues that it goes on to reset can't
-        // stay connected, and only one that has given its consent is told when that is done.
+        // If this fails, the bus only logs that and resets the device, whose virtqueues can't stay
+        // connected, and it does not call `reset_done`. So it succeeds.
         if let Err(err) = T::suspend(dev, Self::data(bound)) {
             dev_err!(dev, "is reset while it is used: {err:?}\n");
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The end of a work item, and its pauses.
+//! How work items are disabled, for good or for a while.
 //!
 //! ```
 //! # use kernel::{sync::Arc, workqueue::{HasWork, WorkItem, WorkItemPointer}};
@@ -26,10 +26,10 @@ use kernel::{
 
 /// Disables the work item of `item`, waiting for a run of it to end.
 ///
-/// Afterwards it neither runs nor can be queued, [`kernel::workqueue::Queue::enqueue`] gives the
-/// item back, unless [`enable`] is called as often as this. A driver needs it before its code or
-/// what the work uses goes away. Must be called from a context that may sleep, and not from the
-/// work item.
+/// Afterwards it does not run, and can't be queued: [`kernel::workqueue::Queue::enqueue`] gives the
+/// item back. That lasts until [`enable`] was called as often as this. A driver calls this before
+/// its code, or anything that the work uses, goes away. Must be called from a context that may
+/// sleep, and not from the work item.
 pub fn disable_sync<T, const ID: u64>(item: &Arc<T>)
 where
     T: WorkItem<ID, Pointer = Arc<T>> + HasWork<T, ID>,

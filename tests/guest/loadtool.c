@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -32,6 +33,8 @@ static const char usage[] =
 "    read16, write16      submitted by 16, when all before have ended\n"
 "    poll                 reads, one at a time, polled\n"
 "    fsync                a write and an fsync\n"
+"    fdatasync            a write and an fdatasync\n"
+"    append               a write at the end of a file, and an fsync\n"
 "    dsync                writes with O_DSYNC\n"
 "    long                 reads of 128 KiB, 32 pages that are not neighbours\n"
 "    discard              discards of 4 KiB\n"
@@ -79,6 +82,27 @@ static void flushed(unsigned long number)
 {
 	while (number--) {
 		one(1, 1);
+		check(fsync(fd), 0, "fsync");
+	}
+}
+
+/* A file system has nothing to log then, but for times that change with the clock. */
+static void flushed_data(unsigned long number)
+{
+	while (number--) {
+		one(1, 1);
+		check(fdatasync(fd), 0, "fdatasync");
+	}
+}
+
+/* A file system has to log each of these. */
+static void appended(unsigned long number)
+{
+	struct stat file;
+
+	check(fstat(fd, &file), 0, "fstat");
+	for (; number--; file.st_size += BLOCK) {
+		check(pwrite(fd, pages, BLOCK, file.st_size), BLOCK, "pwrite");
 		check(fsync(fd), 0, "fsync");
 	}
 }
@@ -169,6 +193,10 @@ static void load(const char *what, unsigned long number)
 		batches(0, 1, number);
 	} else if (!strcmp(what, "fsync")) {
 		flushed(number);
+	} else if (!strcmp(what, "fdatasync")) {
+		flushed_data(number);
+	} else if (!strcmp(what, "append")) {
+		appended(number);
 	} else if (!strcmp(what, "long")) {
 		long_ones(number);
 	} else if (!strcmp(what, "discard")) {

@@ -58,7 +58,7 @@ static OTHER_RAW: RawGroup<Yours> = RawGroup::new(&ATTRIBUTES); //~ attributes E
 static OTHER_GROUP: Group<Yours> = Group::new(&RAW); //~ group E0308
 
 /// A group goes with disks of its data.
-pub fn add<T: Operations<Data = Mine>, U: Operations<Data = Yours>>(
+pub fn add<T: Operations<QueueData = Mine>, U: Operations<QueueData = Yours>>(
     mine: &Arc<Disk<T>>,
     yours: &Arc<Disk<U>>,
     parent: &device::Device<device::Bound>,

@@ -33,8 +33,8 @@ BREAKS = {
     "broken-fua": Break(
         f"{_DRIVER}/flush.rs", "} else if blk.cache.needs_flushes() &&", "} else if false &&"),
     "broken-sharing": Break(
-        f"{_DRIVER}/flush.rs", "            self.waiting.push_tail(rq);",
-        "            if self.under_way { self.covered.push_tail(rq) } else { self.waiting.push_tail(rq) }"),
+        f"{_DRIVER}/flush.rs", "        flushes.waiting.push_tail(rq);",
+        "        if flushes.under_way { flushes.covered.push_tail(rq) } else { flushes.waiting.push_tail(rq) }"),
     "broken-order": Break(
         f"{_DRIVER}/switch.rs",
         "Phase::Wanted(Mode::WriteBack, _) | Phase::Asked(Mode::WriteBack, _)",

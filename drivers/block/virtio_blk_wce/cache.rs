@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who wants which mode of the write cache, and the work that brings it about.
+//! The mode of a disk's write cache, and the users who want to change it.
 //!
-//! A user who wants a mode leaves a [`Ticket`] and waits for it, or does not: tickets are served
-//! one after the other by a work item, which takes the steps of the [`Machine`]. The work also runs
-//! for each answer of the device and each change of its configuration. The lock of the state is
-//! never held across a step, so that the mode can be read at any time.
+//! A user who wants a mode leaves a [`Ticket`], and may wait until it is over. A [work
+//! item](crate::cache_work) serves the tickets, one after the other. It does not hold the lock of
+//! the state while it takes a step, so that the mode can be read at any time.
 
-use crate::{
-    control,
-    disk::VirtioBlk,
-    switch::{Failure, Machine, Mode, Outcome, Step, Way}, //
-};
+use crate::switch::{Failure, Machine, Mode, Outcome, Step, Way};
+use core::mem;
 use kernel::{
     new_condvar, new_mutex,
     prelude::*,
@@ -22,15 +18,8 @@ use kernel::{
         Mutex, //
     },
 };
-use kernel_ext::block::disk::Disk;
 
-/// The attribute that has the mode.
-pub(crate) const MODE_NAME: &CStr = c"cache_type";
-
-/// The attribute that tells of the latest request.
-pub(crate) const STATUS_NAME: &CStr = c"cache_type_status";
-
-/// A user's wish for a mode, and what came of it.
+/// A user's request for a mode, and its outcome.
 pub(crate) struct Ticket {
     mode: Mode,
     /// One of the values that [`Ticket::outcome`] knows.
@@ -49,7 +38,7 @@ impl Ticket {
         self.mode
     }
 
-    /// What came of it; `None` as long as it is pending.
+    /// The outcome; `None` as long as the request is pending.
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         match self.outcome.load(Acquire) {
             Self::PENDING => None,
@@ -76,15 +65,16 @@ impl Ticket {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct View {
     mode: Mode,
-    /// The mode of the latest ticket, and what came of it.
+    /// The mode of the latest ticket, and its outcome.
     status: Option<(Mode, Option<Outcome>)>,
 }
 
 impl View {
-    /// Whether somebody who was told of `self` has to be told of `now`.
+    /// Whether users who have seen `self` are to be told that there is `now` to be seen.
     ///
-    /// Not that a request for the same mode as the latest one is pending: if nothing comes of it
-    /// but what there was, a rule of udev that makes one for each event would never rest.
+    /// A request for the same mode as the latest one is no news while it is pending. If it changes
+    /// nothing, there is no event at all; otherwise a udev rule that makes such a request for each
+    /// event would never come to rest.
     fn is_outdated_by(self, now: Self) -> bool {
         let pending_again = matches!(
             (self.status, now.status),
@@ -97,15 +87,15 @@ impl View {
 
 struct State {
     machine: Machine,
-    /// The disk whose cache this is, while it has users.
-    disk: Option<Arc<Disk<VirtioBlk>>>,
-    /// Tickets that wait for their turn.
+    /// The disk has users.
+    open: bool,
+    /// Tickets that the machine has not begun with.
     waiting: KVec<Arc<Ticket>>,
     /// The ticket that the machine works on.
     current: Option<Arc<Ticket>>,
     /// The ticket that was left last.
     latest: Option<Arc<Ticket>>,
-    /// What users were told last.
+    /// What users have been told of.
     told: View,
 }
 
@@ -126,16 +116,17 @@ impl State {
 pub(crate) struct Cache {
     #[pin]
     state: Mutex<State>,
-    /// What [`Machine::needs_flushes`] says, for those who handle requests.
+    /// What [`Machine::needs_flushes`] says, for the code that handles requests.
     flushes: AtomicFlag,
-    /// Woken for each ticket that is over.
+    /// Notified whenever a ticket is over.
     #[pin]
     over: CondVar,
-    way: Way,
+    /// How the mode is changed.
+    pub(crate) way: Way,
 }
 
 impl Cache {
-    /// The cache of a device that is in the given mode, which can be changed in the given way.
+    /// The cache of a device that is in `mode`, which is changed by `way`.
     pub(crate) fn new(mode: Mode, way: Way) -> impl PinInit<Self> {
         let machine = Machine::new(mode, way);
 
@@ -143,7 +134,7 @@ impl Cache {
             flushes: AtomicFlag::new(machine.needs_flushes()),
             state <- new_mutex!(State {
                 machine,
-                disk: None,
+                open: false,
                 waiting: KVec::new(),
                 current: None,
                 latest: None,
@@ -159,21 +150,20 @@ impl Cache {
         self.way != Way::Fixed
     }
 
-    /// Whether the device has to be sent the flushes that users ask for. If it has not, it has
-    /// everything on stable storage that it completed before.
+    /// Whether flushes that users ask for have to be sent to the device. If not, everything that
+    /// the device has completed is on stable storage.
     ///
-    /// For a write that the device has completed this is to be called after its buffer was taken
-    /// from the used ring. A device that was volatile then had been asked for that before, and
-    /// "flushes are needed" was stored before it was asked: the barriers of the two rings, between
-    /// the store and the request for write back, and between the used buffer and this load, see to
-    /// it that what is loaded is not older.
+    /// For a write that the device has completed, this must be called after its buffer was taken
+    /// from the used ring. If the device was volatile when it completed the write, it had been
+    /// asked for write back before, and "flushes are needed" had been stored before that. Two
+    /// barriers keep the load below from being older: that between the store and the request in the
+    /// available ring, and that between the used buffer and the load.
     #[inline]
     pub(crate) fn needs_flushes(&self) -> bool {
         self.flushes.load(Acquire)
     }
 
-    /// Changes the machine, and tells those who handle requests what that means for them, before
-    /// anything else is done about it.
+    /// Changes the machine, and publishes whether flushes are needed before any step is taken.
     fn change<R>(&self, state: &mut State, change: impl FnOnce(&mut Machine) -> R) -> R {
         let result = change(&mut state.machine);
 
@@ -191,16 +181,21 @@ impl Cache {
         self.state.lock().latest.clone()
     }
 
-    /// Requests can be made, and changes of the device take effect, from now on.
-    pub(crate) fn open(&self, disk: Arc<Disk<VirtioBlk>>) {
-        self.state.lock().disk = Some(disk);
+    /// From now on requests can be made, and changes of the device take effect.
+    pub(crate) fn open(&self) {
+        self.state.lock().open = true;
     }
 
-    /// Ends all requests, and those to come, with [`Failure::Gone`].
+    /// Whether requests can be made.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state.lock().open
+    }
+
+    /// Ends all requests with [`Failure::Gone`]. None can be made any more.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
-        let disk = state.disk.take();
 
+        state.open = false;
         for ticket in state.waiting.drain_all() {
             ticket.end(Err(Failure::Gone));
         }
@@ -208,18 +203,14 @@ impl Cache {
             ticket.end(Err(Failure::Gone));
         }
         self.over.notify_all();
-
-        // The disk may go away with this reference, for which the lock must be free.
-        drop(state);
-        drop(disk);
     }
 
-    /// Leaves a ticket for the mode. The caller sees to it that the work runs.
+    /// Leaves a ticket for the mode. The caller has to queue the work that serves it.
     ///
     /// # Errors
     ///
     /// `ENODEV` if the device is gone, `ENOMEM`.
-    pub(crate) fn request(&self, mode: Mode) -> Result<Arc<Ticket>> {
+    pub(crate) fn leave(&self, mode: Mode) -> Result<Arc<Ticket>> {
         let ticket = Arc::new(
             Ticket {
                 mode,
@@ -227,14 +218,14 @@ impl Cache {
             },
             GFP_KERNEL,
         )?;
-
         let mut state = self.state.lock();
-        let disk = state.disk.clone().ok_or(ENODEV)?;
+
+        if !state.open {
+            return Err(ENODEV);
+        }
         state.waiting.push(ticket.clone(), GFP_KERNEL)?;
         state.latest = Some(ticket.clone());
-        drop(state);
 
-        self.announce(&disk);
         Ok(ticket)
     }
 
@@ -242,8 +233,8 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// `EINTR` if a signal came first, or the system is suspended: the ticket is still served.
-    /// Otherwise what came of it.
+    /// `EINTR` if a signal came first or the system is suspended, in which case the ticket is still
+    /// served; otherwise the error number of the outcome.
     pub(crate) fn wait(&self, ticket: &Ticket) -> Result {
         let mut state = self.state.lock();
 
@@ -251,159 +242,81 @@ impl Cache {
             if let Some(outcome) = ticket.outcome() {
                 return outcome.map_err(errno);
             }
-            // Not freezable: sysfs holds locks for the writer, which must not sleep on with them
-            // while the system is suspended. Freezing tasks counts as a signal instead.
+            // The wait is not freezable: sysfs holds locks for the writer, and they must not be
+            // held while the system is suspended. The freezer interrupts the wait like a signal.
             if self.over.wait_interruptible(&mut state) && ticket.outcome().is_none() {
                 return Err(EINTR);
             }
         }
     }
 
-    /// Takes all steps that can be taken now: the work item.
-    pub(crate) fn run(&self, blk: &VirtioBlk) {
-        let Some(disk) = self.state.lock().disk.clone() else {
-            return;
-        };
+    /// The next step. If the machine is idle, it begins with the next ticket.
+    pub(crate) fn step(&self) -> Step {
+        let state = &mut *self.state.lock();
 
-        if blk.take_config_changed() {
-            self.refresh(blk);
-            blk.update_capacity(&disk);
+        // All tickets have ended.
+        if !state.open {
+            return Step::Rest;
         }
-        self.take_answer(blk);
-        self.steps(blk, &disk);
-    }
-
-    /// Prepares for a reset of the device. The work is disabled.
-    pub(crate) fn suspend(&self, blk: &VirtioBlk) {
-        self.take_answer(blk);
-    }
-
-    /// Takes note of what the device shows after a reset, before requests go on. The work is
-    /// disabled, and has to run after this, to bring back the mode from before.
-    pub(crate) fn resume(&self, blk: &VirtioBlk) {
-        // What has come since is for naught: the mode went with the reset.
-        let _ = blk.take_answer();
-
-        let shown = shown(blk);
-        self.change(&mut self.state.lock(), |machine| machine.returned(shown));
-    }
-
-    fn take_answer(&self, blk: &VirtioBlk) {
-        if let Some(device_status) = blk.take_answer() {
-            self.answered(blk, control::outcome(device_status));
-        }
-    }
-
-    fn steps(&self, blk: &VirtioBlk, disk: &Disk<VirtioBlk>) {
-        loop {
-            self.announce(disk);
-
-            let step = {
-                let state = &mut *self.state.lock();
-
-                // Closed since: nobody is interested any more.
-                if state.disk.is_none() {
-                    return;
-                }
-                if state.machine.is_idle() && state.current.is_none() {
-                    if let Ok(ticket) = state.waiting.remove(0) {
-                        state.machine.request(ticket.mode);
-                        state.current = Some(ticket);
-                    }
-                }
-                self.change(state, Machine::step)
-            };
-
-            match step {
-                Step::Ask(mode) => self.ask(blk, disk, mode),
-                Step::Report(_, outcome) => {
-                    if let Some(ticket) = self.state.lock().current.take() {
-                        ticket.end(outcome);
-                    }
-                    self.over.notify_all();
-                }
-                Step::Restored(mode, Err(_)) => blk.warn_not_restored(disk, mode),
-                Step::Restored(_, Ok(())) | Step::Consented(_) => (),
-                Step::Rest => return,
+        if state.machine.is_idle() && state.current.is_none() {
+            if let Ok(ticket) = state.waiting.remove(0) {
+                state.machine.request(ticket.mode);
+                state.current = Some(ticket);
             }
         }
+        self.change(state, Machine::step)
     }
 
-    /// Takes note of what the device shows after its configuration has changed.
-    fn refresh(&self, blk: &VirtioBlk) {
-        // A device that is gone needs no flushes.
-        let Some(shown) = blk.with_device(control::mode) else {
-            return;
-        };
-
-        self.change(&mut self.state.lock(), |machine| machine.shows(shown));
+    /// The ticket that the machine works on is over.
+    pub(crate) fn report(&self, outcome: Outcome) {
+        if let Some(ticket) = self.state.lock().current.take() {
+            ticket.end(outcome);
+        }
+        self.over.notify_all();
     }
 
-    fn ask(&self, blk: &VirtioBlk, disk: &Disk<VirtioBlk>, mode: Mode) {
-        let for_user = self.state.lock().machine.is_for_user();
-        // What a user writes into the attribute decides, also over an earlier "write through" in
-        // `queue/write_cache`, by which flushes would not get here.
-        let enabled = if for_user {
-            disk.enable_write_cache().map_err(|_| Failure::Io)
-        } else {
-            Ok(())
-        };
-        let asked = enabled.and_then(|()| match control::of(self.way) {
-            Some(control) => control.ask(blk, mode),
-            None => Err(Failure::Unsupported),
-        });
-
-        match asked {
-            Ok(true) => (),
-            Ok(false) => self.answered(blk, Ok(())),
-            Err(failure) => self.answered(blk, Err(failure)),
-        }
+    /// Whether the device is asked on behalf of a user: see [`Machine::is_for_user`].
+    pub(crate) fn is_for_user(&self) -> bool {
+        self.state.lock().machine.is_for_user()
     }
 
-    /// Takes note of the device's answer, and of what it shows after that.
-    fn answered(&self, blk: &VirtioBlk, outcome: Outcome) {
-        let (asked, before) = {
-            let machine = &self.state.lock().machine;
+    /// The mode in force while the device has been asked for one and has not answered.
+    pub(crate) fn mode_if_asked(&self) -> Option<Mode> {
+        let machine = &self.state.lock().machine;
 
-            (machine.is_asked(), machine.mode())
-        };
-        if !asked {
-            return;
-        }
-        if let (Err(_), Some(control)) = (outcome, control::of(self.way)) {
-            control.failed(blk, before);
-        }
+        machine.is_asked().then(|| machine.mode())
+    }
 
-        let shown = shown(blk);
+    /// The device has answered: see [`Machine::answered`].
+    pub(crate) fn answered(&self, shown: Mode, outcome: Outcome) {
         self.change(&mut self.state.lock(), |machine| {
             machine.answered(shown, outcome)
         });
     }
 
-    /// Tells who polls the attributes, and those who get uevents, what has changed since the last
-    /// time.
-    fn announce(&self, disk: &Disk<VirtioBlk>) {
-        let (before, now) = {
-            let state = &mut *self.state.lock();
-            let now = state.view();
-
-            if !state.told.is_outdated_by(now) {
-                return;
-            }
-            (core::mem::replace(&mut state.told, now), now)
-        };
-
-        if before.mode != now.mode {
-            disk.notify(MODE_NAME);
-        }
-        disk.notify(STATUS_NAME);
-        let _ = disk.uevent();
+    /// The configuration space has changed: see [`Machine::shows`].
+    pub(crate) fn shows(&self, mode: Mode) {
+        self.change(&mut self.state.lock(), |machine| machine.shows(mode));
     }
-}
 
-/// The mode that the device shows. One that can't be asked may be volatile.
-fn shown(blk: &VirtioBlk) -> Mode {
-    blk.with_device(control::mode).unwrap_or(Mode::WriteBack)
+    /// The device was reset: see [`Machine::returned`].
+    pub(crate) fn returned(&self, shown: Mode) {
+        self.change(&mut self.state.lock(), |machine| machine.returned(shown));
+    }
+
+    /// Returns whether there is news for users, and if so, whether the mode itself has changed. The
+    /// caller tells them.
+    pub(crate) fn take_news(&self) -> Option<bool> {
+        let state = &mut *self.state.lock();
+        let now = state.view();
+
+        if !state.told.is_outdated_by(now) {
+            return None;
+        }
+        let before = mem::replace(&mut state.told, now);
+
+        Some(before.mode != now.mode)
+    }
 }
 
 /// The error number of a failure.

@@ -2,10 +2,10 @@
 
 //! The attributes of a disk in sysfs: `cache_type`, `cache_type_status` and `serial`.
 //!
-//! Documented in `Documentation/ABI/testing/sysfs-block-virtio_blk_wce`.
+//! They are documented in `Documentation/ABI/testing/sysfs-block-virtio_blk_wce`.
 
 use crate::{
-    cache::{MODE_NAME, STATUS_NAME},
+    cache_work::{self, MODE_NAME, STATUS_NAME},
     disk::VirtioBlk,
     serial,
     switch::{Failure, Mode}, //
@@ -41,7 +41,7 @@ fn mode(value: &[u8]) -> Result<Mode> {
 }
 
 /// The serial number, as text without a newline; empty if the device fails to tell it. As with
-/// `virtio_blk`, one that does not know the request is an error: `EOPNOTSUPP`.
+/// `virtio_blk`, reading fails with `EOPNOTSUPP` if the device does not know the request.
 struct SerialNumber;
 
 #[vtable]
@@ -66,7 +66,7 @@ impl Attribute<VirtioBlk> for SerialNumber {
     }
 }
 
-/// The mode in force; written to change it.
+/// The mode in force. A write changes it.
 struct CacheType;
 
 #[vtable]
@@ -86,14 +86,13 @@ impl Attribute<VirtioBlk> for CacheType {
     }
 
     fn store(blk: ArcBorrow<'_, VirtioBlk>, value: &[u8]) -> Result {
-        let ticket = blk.cache.request(mode(value)?)?;
+        let ticket = cache_work::request(blk, mode(value)?)?;
 
-        VirtioBlk::queue_work(blk);
         blk.cache.wait(&ticket)
     }
 }
 
-/// What became of the latest request to change the mode.
+/// The outcome of the latest request to change the mode.
 struct CacheTypeStatus;
 
 #[vtable]

@@ -1,131 +1,130 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Commands for whose answer a caller waits.
+//! How commands are sent, and how callers wait for the answers.
 //!
-//! They are no block requests: a device that does not answer holds up the caller, whom a signal
-//! frees, and nobody else.
+//! Commands are no requests of the block layer. If the device does not answer, only the caller
+//! waits, and a signal interrupts that.
 
 use crate::{
-    disk::VirtioBlk,
-    queue::{Command, Purpose, QueueState}, //
+    command::{Call, Command, Purpose},
+    disk::{QueueState, VirtioBlk},
+    switch::Failure, //
 };
-use kernel::{
-    new_condvar,
-    prelude::*,
-    sync::CondVar, //
-};
+use core::mem;
+use kernel::{prelude::*, sync::rcu};
 
-/// Where the one command of a purpose is that can be under way.
-#[derive(Default)]
-pub(crate) enum State {
-    /// There is none.
-    #[default]
-    Free,
-    /// Its caller waits.
-    Asked,
-    /// Its caller has left.
-    Abandoned,
-    /// The device has answered.
-    Answered(KBox<Command>),
-    /// There will be none any more.
-    Closed,
+/// Sends a command.
+///
+/// A full ring is no failure: the command is sent when a buffer in the ring has been used.
+pub(crate) fn send(blk: &VirtioBlk, command: KBox<Command>) -> Result<(), Failure> {
+    let queue = blk.queue(0).ok_or(Failure::Gone)?;
+    let rcu = rcu::read_lock();
+    let mut ring = queue.lock();
+
+    if ring.away {
+        ring.defer(command);
+        return Ok(());
+    }
+    match ring.add(command) {
+        Ok(()) => (),
+        Err((command, ENOSPC)) => ring.defer(command),
+        Err((_, ENODEV)) => return Err(Failure::Gone),
+        Err(_) => {
+            VirtioBlk::check(&ring);
+            return Err(Failure::Io);
+        }
+    }
+    let kick = ring.prepare_kick(&rcu);
+    drop(ring);
+    kick.notify();
+
+    Ok(())
 }
 
-/// Callers with commands of one purpose.
-#[pin_data]
-pub(crate) struct Calls {
-    purpose: Purpose,
-    /// Woken whenever the [`State`] has changed, which is in that of the first virtqueue.
-    #[pin]
-    changed: CondVar,
+/// Keeps commands back until [`answer::send_held`](crate::answer::send_held), because the device is
+/// about to be reset.
+pub(crate) fn hold(blk: &VirtioBlk) {
+    if let Some(queue) = blk.queue(0) {
+        queue.lock().away = true;
+    }
 }
 
-impl Calls {
-    pub(crate) fn new(purpose: Purpose) -> impl PinInit<Self> {
-        pin_init!(Self {
-            purpose,
-            changed <- new_condvar!(),
-        })
-    }
+/// Sends a command, after those of other callers with the same purpose, and waits for its answer.
+///
+/// # Errors
+///
+/// `EIO` if it can't be sent, `EINTR` if a signal came first or the system is suspended, `ENODEV`
+/// if the device is gone.
+pub(crate) fn wait(blk: &VirtioBlk, command: KBox<Command>) -> Result<KBox<Command>> {
+    let purpose = command.context;
+    let queue = blk.queue(0).ok_or(ENODEV)?;
 
-    /// Sends a command, after those of other callers, and waits for its answer.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if it can't be sent, `EINTR` if a signal came first or the system is suspended,
-    /// `ENODEV` if the device is gone.
-    pub(crate) fn call(&self, blk: &VirtioBlk, command: KBox<Command>) -> Result<KBox<Command>> {
-        let queue = blk.queue(0).ok_or(ENODEV)?;
-
-        let mut ring = queue.lock();
-        while !matches!(self.state(&mut ring), State::Free) {
-            if matches!(self.state(&mut ring), State::Closed) {
-                return Err(ENODEV);
-            }
-            // Not freezable: see `Cache::wait()`.
-            if ring.wait_interruptible(&self.changed) {
-                return Err(EINTR);
-            }
+    let mut ring = queue.lock();
+    while !matches!(ring.call(purpose), Call::Free) {
+        if matches!(ring.call(purpose), Call::Closed) {
+            return Err(ENODEV);
         }
-        *self.state(&mut ring) = State::Asked;
-        drop(ring);
-
-        let sent = blk.send(command);
-
-        let mut ring = queue.lock();
-        if sent.is_err() && matches!(self.state(&mut ring), State::Asked) {
-            *self.state(&mut ring) = State::Free;
-            self.changed.notify_all();
-            return Err(EIO);
-        }
-        loop {
-            match self.state(&mut ring) {
-                State::Answered(_) => break,
-                State::Closed => return Err(ENODEV),
-                _ => (),
-            }
-            if ring.wait_interruptible(&self.changed)
-                && matches!(self.state(&mut ring), State::Asked)
-            {
-                *self.state(&mut ring) = State::Abandoned;
-                return Err(EINTR);
-            }
-        }
-        let answered = core::mem::take(self.state(&mut ring));
-        drop(ring);
-        self.changed.notify_all();
-
-        match answered {
-            State::Answered(command) => Ok(command),
-            _ => Err(EIO),
+        // The wait is not freezable: see `Cache::wait()`.
+        if ring.wait_interruptible(&blk.calls_changed) {
+            return Err(EINTR);
         }
     }
+    *ring.call(purpose) = Call::Asked;
+    drop(ring);
 
-    /// Takes the device's answer. Called with the ring locked, whose state `state` is.
-    pub(crate) fn answered(&self, state: &mut QueueState, command: KBox<Command>) {
-        let state = self.state(state);
+    let sent = send(blk, command);
 
-        match state {
-            State::Asked => *state = State::Answered(command),
-            State::Abandoned => *state = State::Free,
-            _ => return,
-        }
-        self.changed.notify_all();
+    let mut ring = queue.lock();
+    if sent.is_err() && matches!(ring.call(purpose), Call::Asked) {
+        *ring.call(purpose) = Call::Free;
+        blk.calls_changed.notify_all();
+        return Err(EIO);
     }
-
-    /// Ends all calls, now and in future.
-    pub(crate) fn close(&self, blk: &VirtioBlk) {
-        if let Some(queue) = blk.queue(0) {
-            let before = core::mem::replace(self.state(&mut queue.lock()), State::Closed);
-            self.changed.notify_all();
-            drop(before);
+    loop {
+        match ring.call(purpose) {
+            Call::Answered(_) => break,
+            Call::Closed => return Err(ENODEV),
+            _ => (),
         }
-    }
-
-    fn state<'a>(&self, state: &'a mut QueueState) -> &'a mut State {
-        match self.purpose {
-            Purpose::Zones => &mut state.zones,
-            _ => &mut state.serial,
+        if ring.wait_interruptible(&blk.calls_changed) && matches!(ring.call(purpose), Call::Asked)
+        {
+            *ring.call(purpose) = Call::Abandoned;
+            return Err(EINTR);
         }
     }
+    let answered = mem::take(ring.call(purpose));
+    drop(ring);
+    blk.calls_changed.notify_all();
+
+    match answered {
+        Call::Answered(command) => Ok(command),
+        _ => Err(EIO),
+    }
+}
+
+/// Takes the device's answer. The caller has locked the first ring; `state` is its state.
+pub(crate) fn answered(blk: &VirtioBlk, state: &mut QueueState, command: KBox<Command>) {
+    let call = state.call(command.context);
+
+    match call {
+        Call::Asked => *call = Call::Answered(command),
+        Call::Abandoned => *call = Call::Free,
+        _ => return,
+    }
+    blk.calls_changed.notify_all();
+}
+
+/// Ends all calls, now and in the future.
+pub(crate) fn close(blk: &VirtioBlk) {
+    let Some(queue) = blk.queue(0) else {
+        return;
+    };
+
+    for purpose in [Purpose::Serial, Purpose::Zones] {
+        let before = mem::replace(queue.lock().call(purpose), Call::Closed);
+
+        // An answer is freed here, without the lock.
+        drop(before);
+    }
+    blk.calls_changed.notify_all();
 }

@@ -3,8 +3,9 @@
 //! How a device is told the mode of its write cache.
 
 use crate::{
+    call,
+    command::{Command, Purpose},
     disk::VirtioBlk,
-    queue::{Command, Purpose},
     switch::{Failure, Mode, Outcome, Way}, //
 };
 use kernel::{device, prelude::*};
@@ -17,16 +18,16 @@ use kernel_ext::{
 pub(crate) trait Control: Send + Sync {
     /// Asks the device for the mode, without waiting for its answer.
     ///
-    /// `Ok(true)` says that a command was sent whose answer decides, `Ok(false)` that the device
-    /// has the mode already.
+    /// Returns `Ok(true)` if a command was sent whose answer decides, and `Ok(false)` if the device
+    /// is in the mode already.
     fn ask(&self, blk: &VirtioBlk, mode: Mode) -> Result<bool, Failure>;
 
-    /// The device has answered the command with a failure: makes sure that the mode is `before`, as
-    /// it was when the command was sent.
+    /// Makes sure that the mode is `before`, as it was when the command was sent. Called when the
+    /// device has answered with a failure.
     fn failed(&self, blk: &VirtioBlk, before: Mode);
 }
 
-/// The way that the device offers, the better one if it offers both.
+/// The way that the device offers; [`Way::Request`] if it offers both.
 pub(crate) fn way(dev: &Device<device::Bound>) -> Way {
     if !dev.has_feature(feature::FLUSH) {
         Way::Fixed
@@ -50,7 +51,7 @@ pub(crate) fn of(way: Way) -> Option<&'static dyn Control> {
 
 /// The mode that the device shows.
 ///
-/// One that shows none has a volatile cache if it takes flushes, section 5.2.5.2 of the virtio
+/// A device that shows none has a volatile cache if it takes flushes: section 5.2.5.2 of the virtio
 /// specification.
 pub(crate) fn mode(dev: &Device<device::Bound>) -> Mode {
     let shown = dev.has_feature(feature::SET_WCE) || dev.has_feature(feature::CONFIG_WCE);
@@ -74,7 +75,7 @@ fn value(mode: Mode) -> u8 {
     }
 }
 
-/// By a request, which the device does whole or not at all.
+/// The mode is changed by a request, which the device carries out completely or not at all.
 struct SetWce;
 
 impl Control for SetWce {
@@ -83,14 +84,15 @@ impl Control for SetWce {
         let command =
             Command::new(header, &[value(mode)], 0, Purpose::Cache).map_err(|_| Failure::Io)?;
 
-        blk.send(command)?;
+        call::send(blk, command)?;
         Ok(true)
     }
 
     fn failed(&self, _blk: &VirtioBlk, _before: Mode) {}
 }
 
-/// By a write to the configuration space, after which nothing is known of earlier writes.
+/// The mode is changed by a write to the configuration space, which tells nothing about data that
+/// was written before.
 struct ConfigWce;
 
 impl ConfigWce {
@@ -98,7 +100,7 @@ impl ConfigWce {
         let shown = blk
             .with_device(|dev| {
                 dev.write(config::WCE, value(mode));
-                crate::control::mode(dev)
+                self::mode(dev)
             })
             .ok_or(Failure::Gone)?;
 
@@ -118,13 +120,13 @@ impl Control for ConfigWce {
             return Ok(false);
         }
 
-        // The write says nothing of what is in the cache: a flush brings that to stable storage.
-        // Flushes that users ask for go on all the while, and afterwards.
+        // The device may still have data in its cache. A flush brings that to stable storage.
+        // Flushes that users ask for are sent meanwhile, and afterwards.
         let header = Header::new(blk.endian(), request::FLUSH, 0, 0);
 
         Command::new(header, &[], 0, Purpose::Cache)
             .map_err(|_| Failure::Io)
-            .and_then(|command| blk.send(command))?;
+            .and_then(|command| call::send(blk, command))?;
         Ok(true)
     }
 
@@ -133,7 +135,7 @@ impl Control for ConfigWce {
     }
 }
 
-/// What a status byte says of a command.
+/// The outcome that a command's status byte stands for.
 pub(crate) fn outcome(device_status: u8) -> Outcome {
     match device_status {
         status::OK => Ok(()),
@@ -157,7 +159,7 @@ mod tests {
     fn what_the_device_does_not_know_is_told_apart() {
         assert!(outcome(status::UNSUPP) == Err(Failure::Unsupported));
         assert!(outcome(status::IOERR) == Err(Failure::Io));
-        // What the byte is before the device writes it, and values that mean nothing.
+        // The value before the device writes the byte, and one that has no meaning.
         assert!(outcome(0xff) == Err(Failure::Io));
         assert!(outcome(3) == Err(Failure::Io));
     }

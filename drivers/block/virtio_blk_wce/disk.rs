@@ -1,77 +1,148 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the parts of a disk share, and the answers of its device.
+//! What the parts of a disk share.
+//!
+//! What is done with this state is in the files that use this one.
 
 use crate::{
     cache::Cache,
-    call::Calls,
-    control,
-    flush,
+    command::{Call, Command, Purpose},
     limits,
-    name::{self, Name},
-    queue::{Buffer, Command, Purpose, QueueState},
-    switch::{Failure, Mode},
     watch::Watch,
     zones::Zones, //
 };
 use kernel::{
     device,
     impl_has_work,
+    new_condvar,
     new_work,
     prelude::*,
     sync::{
-        atomic::{Acquire, AtomicFlag, Full},
-        rcu,
+        atomic::{AtomicFlag, Full},
         Arc,
-        ArcBorrow, //
+        ArcBorrow,
+        CondVar, //
     },
-    workqueue::{self, Work, WorkItem}, //
+    workqueue::{self, Work}, //
 };
 use kernel_ext::{
     block::{
         batch::RequestList,
         disk::Disk,
-        limits::Limits,
-        mq::{QueueCounts, TagSet},
-        number::{Index, Numbers},
-        request::{Request, Status},
-        virtio_blk::{feature, submission::Submission}, //
+        mq::QueueCounts,
+        request::Request,
+        virtio_blk::{feature, submission::Submission, Header}, //
     },
+    ida::Id,
     virtio::{
-        queue::{self, Handler, Queue, Queues, RingGuard},
+        queue::{Queue, Queues, RingGuard},
         Device,
         Endian, //
     },
 };
 
+/// What is handed to the device: I/O of the block layer, or a command of the driver's own.
+pub(crate) type Buffer = Submission<VirtioBlk, Header, Purpose>;
+
+/// What is kept under the lock of each virtqueue.
+#[derive(Default)]
+pub(crate) struct QueueState {
+    /// The disk whose queue this is.
+    pub(crate) disk: Option<Arc<Disk<VirtioBlk>>>,
+    /// The device is being reset. Commands wait until it is back.
+    pub(crate) away: bool,
+    /// Something may wait for buffers to be used: one of those that follow.
+    pub(crate) waits: bool,
+    /// The ring was full, and the block layer's queue was stopped.
+    pub(crate) stopped: bool,
+    /// Commands for which the ring had no room, one for each [`Purpose`].
+    backlog: [Option<KBox<Command>>; 3],
+    /// The status byte of an answer to a command that switches the cache.
+    pub(crate) answer: Option<u8>,
+    /// Writes that wait for a flush.
+    pub(crate) flushes: Flushes,
+    /// The call for the serial number.
+    serial: Call,
+    /// The call for a report of zones.
+    zones: Call,
+}
+
+impl QueueState {
+    /// Keeps a command until the ring has room.
+    pub(crate) fn defer(&mut self, command: KBox<Command>) {
+        self.waits = true;
+        let [cache, serial, zones] = &mut self.backlog;
+
+        match command.context {
+            Purpose::Cache => *cache = Some(command),
+            Purpose::Serial => *serial = Some(command),
+            Purpose::Zones => *zones = Some(command),
+        }
+    }
+
+    /// Notes that the block layer's queue is stopped until the ring has room.
+    pub(crate) fn set_stopped(&mut self) {
+        self.waits = true;
+        self.stopped = true;
+    }
+
+    /// Takes a command that was kept, if there is one.
+    pub(crate) fn deferred(&mut self) -> Option<KBox<Command>> {
+        self.backlog.iter_mut().find_map(Option::take)
+    }
+
+    /// The call of that purpose. Commands that switch the write cache are no calls.
+    pub(crate) fn call(&mut self, purpose: Purpose) -> &mut Call {
+        match purpose {
+            Purpose::Zones => &mut self.zones,
+            _ => &mut self.serial,
+        }
+    }
+}
+
+/// The writes of a virtqueue that wait for a flush.
+///
+/// While writes wait or are covered, there is a flush in the ring. So either its answer comes, or
+/// the ring is taken down.
+#[derive(Default)]
+pub(crate) struct Flushes {
+    /// A write is in the ring as a flush.
+    pub(crate) under_way: bool,
+    /// The writes that this flush covers besides itself.
+    pub(crate) covered: RequestList<Request<VirtioBlk>>,
+    /// The writes that were completed after it was sent.
+    pub(crate) waiting: RequestList<Request<VirtioBlk>>,
+}
+
 /// A virtio block device that is bound to the driver.
 #[pin_data]
 pub(crate) struct VirtioBlk {
     endian: Endian,
-    index: Index,
+    /// The disk's index, which its name and its minor numbers are made of.
+    pub(crate) index: Id,
     #[pin]
-    queues: Queues<Buffer, QueueState>,
+    pub(crate) queues: Queues<Buffer, QueueState>,
     #[pin]
     pub(crate) cache: Cache,
-    /// Readers of the serial number.
+    /// Notified whenever a [`Call`] has changed.
     #[pin]
-    pub(crate) serial: Calls,
+    pub(crate) calls_changed: CondVar,
     #[pin]
     pub(crate) zones: Zones,
     /// The device said that its configuration space changed.
     config_changed: AtomicFlag,
     #[pin]
     work: Work<Self>,
-    /// The device answers nothing any more, and is not used.
-    lost: AtomicFlag,
+    /// The device was given up.
+    pub(crate) lost: AtomicFlag,
     #[pin]
     pub(crate) watch: Watch,
     #[pin]
     lost_work: Work<Self, LOST>,
 }
 
-/// The work that looks at a device, and gives it up if it is of no use. One of its own: the other
-/// one may wait for requests that only this ends.
+/// The id of the work that watches a device, and gives it up. It is not part of the other work,
+/// which may wait for requests that only this one ends.
 pub(crate) const LOST: u64 = 1;
 
 impl_has_work! {
@@ -83,43 +154,23 @@ kernel_ext::impl_has_queues! {
     impl HasQueues<Buffer, QueueState> for VirtioBlk { self.queues }
 }
 
-impl WorkItem<LOST> for VirtioBlk {
-    type Pointer = Arc<Self>;
-
-    fn run(this: Arc<Self>) {
-        if this.watch.run(&this) {
-            this.give_up();
-        }
-    }
-}
-
-impl WorkItem for VirtioBlk {
-    type Pointer = Arc<Self>;
-
-    fn run(this: Arc<Self>) {
-        this.cache.run(&this);
-    }
-}
-
 impl VirtioBlk {
-    /// Prepares for a device with the given numbers of virtqueues and limits.
+    /// Prepares for a device with the given numbers of virtqueues.
     pub(crate) fn new(
-        dev: &Device<device::Bound>,
+        endian: Endian,
+        index: Id,
         counts: QueueCounts,
-        limits: &Limits,
+        cache: impl PinInit<Cache>,
+        zones: impl PinInit<Zones>,
     ) -> Result<Arc<Self>> {
-        let mode = control::mode(dev);
-        let way = control::way(dev);
-        let index = free_index(dev)?;
-
         Arc::pin_init(
             try_pin_init!(Self {
-                endian: dev.endian(),
+                endian,
                 index,
                 queues <- Queues::new(counts.interrupt, counts.poll),
-                cache <- Cache::new(mode, way),
-                serial <- Calls::new(Purpose::Serial),
-                zones <- Zones::new(limits),
+                cache <- cache,
+                calls_changed <- new_condvar!(),
+                zones <- zones,
                 config_changed: AtomicFlag::new(false),
                 work <- new_work!("VirtioBlk::work"),
                 lost: AtomicFlag::new(false),
@@ -130,7 +181,8 @@ impl VirtioBlk {
         )
     }
 
-    /// How many requests a queue can have in flight: `wanted`, or what fills the ring.
+    /// How many requests a queue can have in flight: `wanted`, or as many as fill the ring if that
+    /// is zero.
     pub(crate) fn queue_depth(&self, dev: &Device<device::Bound>, wanted: u32) -> u32 {
         if wanted != 0 {
             return wanted;
@@ -140,38 +192,9 @@ impl VirtioBlk {
         if dev.has_feature(feature::RING_INDIRECT_DESC) {
             free
         } else {
-            // At least header and status of each.
+            // Each takes at least two descriptors, for header and status.
             free / 2
         }
-    }
-
-    /// Makes the disk, which nobody sees yet.
-    pub(crate) fn make_disk(
-        self: &Arc<Self>,
-        tags: Arc<TagSet<Self>>,
-        limits: &mut Limits,
-        major: u32,
-    ) -> Result<Arc<Disk<Self>>> {
-        // Flushes get here for the whole life of a disk that can be volatile at any time of it.
-        if self.cache.can_switch() {
-            limits.set_write_cache();
-            limits.set_fua();
-        } else if self.cache.mode() == Mode::WriteBack {
-            limits.set_write_cache();
-        }
-
-        let name = Name::of(self.index.get());
-        let numbers = Numbers {
-            major,
-            first_minor: self.index.get() << name::PART_BITS,
-            minors: name::MINORS,
-        };
-        let name = name.as_cstr()?;
-
-        Arc::pin_init(
-            Disk::new(tags, limits, name, numbers, self.clone()),
-            GFP_KERNEL,
-        )
     }
 
     /// The disk is about to have users.
@@ -179,7 +202,7 @@ impl VirtioBlk {
         for queue in self.queues.iter() {
             queue.lock().disk = Some(disk.clone());
         }
-        self.cache.open(disk.clone());
+        self.cache.open();
     }
 
     /// The disk has no users any more; the cache [is closed](Cache::close).
@@ -187,9 +210,14 @@ impl VirtioBlk {
         for queue in self.queues.iter() {
             let disk = queue.lock().disk.take();
 
-            // May sleep, so not under the lock.
+            // This may sleep, so the lock is not held.
             drop(disk);
         }
+    }
+
+    /// The disk, as long as it has users.
+    pub(crate) fn disk(&self) -> Option<Arc<Disk<Self>>> {
+        self.queue(0)?.lock().disk.clone()
     }
 
     /// The byte order of the device's fields.
@@ -204,19 +232,19 @@ impl VirtioBlk {
         self.queues.get(index)
     }
 
-    /// Calls `f` with the device, unless that is not bound any more.
+    /// Calls `f` with the device, if that is still bound.
     pub(crate) fn with_device<R>(&self, f: impl FnOnce(&Device<device::Bound>) -> R) -> Option<R> {
         self.queues.with_device(f)
     }
 
-    /// Has the work done.
+    /// Queues the work that changes the mode of the write cache.
     pub(crate) fn queue_work(this: ArcBorrow<'_, Self>) {
-        // It may be on the queue already, or disabled because the device goes away. Steps wait
-        // for I/O, hence the queue for long work.
+        // It may be queued already, or disabled because the device goes away. Its steps wait for
+        // I/O, hence the workqueue for long work.
         let _ = workqueue::system_long().enqueue::<Arc<Self>, 0>(Arc::from(this));
     }
 
-    /// The configuration space has changed. Called in interrupt context.
+    /// Takes note that the configuration space has changed. Called in interrupt context.
     pub(crate) fn config_changed(this: ArcBorrow<'_, Self>) {
         this.config_changed.xchg(true, Full);
         Self::queue_work(this);
@@ -227,132 +255,21 @@ impl VirtioBlk {
         self.config_changed.xchg(false, Full)
     }
 
-    /// Sends a command.
-    ///
-    /// A full ring is no failure: something in it makes room when it is done.
-    pub(crate) fn send(&self, command: KBox<Command>) -> Result<(), Failure> {
-        let queue = self.queues.get(0).ok_or(Failure::Gone)?;
-        let rcu = rcu::read_lock();
-        let mut ring = queue.lock();
-
-        if ring.away {
-            ring.defer(command);
-            return Ok(());
-        }
-        match ring.add(command) {
-            Ok(()) => (),
-            Err((command, ENOSPC)) => ring.defer(command),
-            Err((_, ENODEV)) => return Err(Failure::Gone),
-            Err(_) => {
-                Self::check(&ring);
-                return Err(Failure::Io);
-            }
-        }
-        let kick = ring.prepare_kick(&rcu);
-        drop(ring);
-        kick.notify();
-
-        Ok(())
-    }
-
-    /// Takes the status byte of the command to switch the cache that the device has answered.
+    /// Takes the status byte of an answer to a command that switches the cache.
     pub(crate) fn take_answer(&self) -> Option<u8> {
         self.queues.get(0)?.lock().answer.take()
     }
 
-    /// Has commands wait until [`Self::send_held`], because the device is about to be reset.
-    pub(crate) fn hold_commands(&self) {
-        if let Some(queue) = self.queues.get(0) {
-            queue.lock().away = true;
-        }
-    }
-
-    /// Sends the commands that waited for the device to be back from a reset.
-    pub(crate) fn send_held(&self) {
-        let Some(queue) = self.queues.get(0) else {
-            return;
-        };
-        let mut ring = queue.lock();
-
-        ring.away = false;
-        self.use_room(ring);
-    }
-
-    /// Begins to watch the device, because something waits for all that it owes.
-    pub(crate) fn begin_watch(this: &Arc<Self>) {
-        this.watch.begin();
-        let _ = workqueue::system_long().enqueue::<Arc<Self>, LOST>(this.clone());
-    }
-
-    /// Whether nothing will come from the device any more, before it is reset.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.with_device(|dev| !dev.is_working()).unwrap_or(false)
-            || self.queues.iter().any(|queue| queue.lock().is_broken())
-    }
-
-    /// A number that changes with each answer of the device; `None` if it owes none.
-    pub(crate) fn debts(&self) -> Option<u32> {
-        self.queues.iter().fold(None, |sum, queue| {
-            let position = queue.lock().position();
-
-            position.map_or(sum, |position| {
-                Some(position.wrapping_add(sum.unwrap_or(0)))
-            })
-        })
-    }
-
-    /// Whether the device has broken the rules, and is not used any more.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.lost.load(Acquire)
-    }
-
-    /// Uses the device no more: all that it owes, and all that comes later, ends with an error.
-    fn give_up(&self) {
-        if self.lost.xchg(true, Full) {
-            return;
-        }
-
-        let disk = self
-            .queues
-            .get(0)
-            .and_then(|queue| queue.lock().disk.clone());
-        if let Some(disk) = &disk {
-            self.with_device(|dev| complain(dev, disk, "is given up: unbind and bind it", ""));
-        }
-
-        self.cache.close();
-        self.serial.close(self);
-        self.zones.calls().close(self);
-        queue::disconnect(self);
-
-        // What waited for room finds that there is no device.
-        if let Some(disk) = disk {
-            disk.restart_queues();
-        }
-    }
-
-    /// Says that a reset has changed the mode of the write cache.
-    pub(crate) fn warn_not_restored(&self, disk: &Disk<Self>, wanted: Mode) {
-        self.with_device(|dev| {
-            complain(
-                dev,
-                disk,
-                "the mode of the write cache can't be brought back after a reset: ",
-                wanted.into(),
-            );
-        });
-    }
-
-    /// Follows a change of the capacity.
+    /// Makes the disk as large as the device says.
     pub(crate) fn update_capacity(&self, disk: &Disk<Self>) {
         self.with_device(|dev| {
-            // What is impossible has been complained of; the disk stays as it is.
+            // An impossible capacity is logged where it is read, and the disk stays as it is.
             if let Ok(sectors) = limits::capacity(dev) {
                 if disk.capacity() == sectors {
                     return;
                 }
                 if self.zones.is_zoned() {
-                    // The block layer knows the zones that there were when the disk was added.
+                    // The block layer knows only the zones that the disk was added with.
                     complain(dev, disk, "a zoned disk keeps its size", "");
                 } else {
                     limits::announce_capacity(dev, disk, sectors, "new size: ");
@@ -361,10 +278,9 @@ impl VirtioBlk {
             }
         });
     }
-}
 
-impl VirtioBlk {
-    /// Has the device given up if it has broken the rules of the ring. In any context.
+    /// Queues the work that gives the device up, if the device has broken the rules of the ring.
+    /// May be called in any context.
     #[inline]
     pub(crate) fn check(ring: &RingGuard<'_, Buffer, QueueState>) {
         if ring.is_broken() {
@@ -375,124 +291,13 @@ impl VirtioBlk {
     #[cold]
     fn queue_lost_work(ring: &RingGuard<'_, Buffer, QueueState>) {
         if let Some(disk) = &ring.disk {
-            // It may be on the queue already.
+            // It may be queued already.
             let _ = workqueue::system_long().enqueue::<Arc<Self>, LOST>(Arc::from(disk.data()));
         }
     }
-
-    /// Goes on with what waits after buffers were used, if anything does.
-    #[inline]
-    pub(crate) fn go_on(&self, ring: RingGuard<'_, Buffer, QueueState>) {
-        if ring.waits {
-            self.use_room(ring);
-        }
-    }
-
-    /// Goes on with what waited for buffers to be used, or for room in the ring.
-    #[cold]
-    fn use_room(&self, mut ring: RingGuard<'_, Buffer, QueueState>) {
-        // What waits on, or for the answer to a flush, sets it again.
-        ring.waits = false;
-        let mut added = flush::begin(self, &mut ring);
-
-        if ring.stopped {
-            ring.stopped = false;
-            if let Some(disk) = &ring.disk {
-                disk.restart_queues();
-            }
-        }
-        while let Some(command) = ring.deferred() {
-            match ring.add(command) {
-                Ok(()) => added = true,
-                // It waits on for the next buffer to be used.
-                Err((command, ENOSPC)) => {
-                    ring.defer(command);
-                    break;
-                }
-                // Nothing may ever come that it could wait for.
-                Err((command, _)) => self.answered(&mut ring, command),
-            }
-        }
-        if !added {
-            return;
-        }
-
-        let rcu = rcu::read_lock();
-        let kick = ring.prepare_kick(&rcu);
-
-        drop(ring);
-        kick.notify();
-    }
-
-    /// Takes a command that the device has answered, or that ends without an answer.
-    fn answered(&self, state: &mut QueueState, command: KBox<Command>) {
-        match command.context {
-            Purpose::Cache => {
-                state.answer = Some(command.device_status());
-                if let Some(disk) = &state.disk {
-                    Self::queue_work(disk.data());
-                }
-            }
-            Purpose::Serial => self.serial.answered(state, command),
-            Purpose::Zones => self.zones.calls().answered(state, command),
-        }
-    }
 }
 
-impl Handler for VirtioBlk {
-    type Buffer = Buffer;
-    type State = QueueState;
-
-    #[inline]
-    fn used(this: ArcBorrow<'_, Self>, index: usize) {
-        let Some(queue) = this.queue(index) else {
-            return;
-        };
-        let mut ring = queue.lock();
-        let used = ring.take_used(|ring, buffer| match buffer {
-            Submission::Request(rq) if rq.is_fua() => {
-                let mut over = ring.fua_answered(&this, rq.into_inner());
-
-                while let Some(rq) = over.pop() {
-                    rq.complete();
-                }
-            }
-            Submission::Request(rq) => rq.into_inner().complete(),
-            Submission::Command(command) => this.answered(ring, command),
-        });
-
-        Self::check(&ring);
-        if used {
-            this.go_on(ring);
-        }
-    }
-
-    fn unused(&self, buffer: Buffer) {
-        match buffer {
-            // Of a device that broke the rules, or whose disk nobody got: otherwise all I/O has
-            // ended before the device is reset.
-            Submission::Request(rq) => {
-                if rq.is_partly_done() {
-                    if let Some(queue) = self.queue(rq.queue_index()) {
-                        let waiting = queue.lock().flushes.give_up();
-                        waiting.into_iter().for_each(end_all);
-                    }
-                }
-                end_unused(rq.into_inner());
-            }
-            Submission::Command(command) => match (command.context, self.queue(0)) {
-                // Its caller waits for the device to be back, or knows that it never will be.
-                (Purpose::Serial | Purpose::Zones, Some(queue)) => {
-                    queue.lock().defer(command);
-                }
-                // Lost with the reset, and not to be repeated: the machine knows.
-                _ => drop(command),
-            },
-        }
-    }
-}
-
-/// Says of a disk what its users should know.
+/// Logs what users of a disk should know.
 #[cold]
 #[inline(never)]
 pub(crate) fn complain(
@@ -502,31 +307,4 @@ pub(crate) fn complain(
     detail: &str,
 ) {
     dev_warn!(dev, "[{}] {}{}\n", disk.name(), what, detail);
-}
-
-fn end_all(mut requests: RequestList<Request<VirtioBlk>>) {
-    while let Some(rq) = requests.pop() {
-        end_unused(rq);
-    }
-}
-
-/// Ends a request that the device will not answer.
-fn end_unused(mut rq: Request<VirtioBlk>) {
-    rq.unmap();
-    rq.end(Status::IOERR);
-}
-
-/// Takes an index whose name no disk has.
-///
-/// Indices of this module are its own, but `virtio_blk` names its disks the same way.
-fn free_index(dev: &Device<device::Bound>) -> Result<Index> {
-    let mut first = 0;
-
-    loop {
-        let index = Index::alloc(first..=name::LAST_INDEX)?;
-        if !dev.bus_has_child(Name::of(index.get()).as_cstr()?) {
-            return Ok(index);
-        }
-        first = index.get() + 1;
-    }
 }

@@ -5,39 +5,53 @@
 //! A replacement for `virtio_blk`. What happens where:
 //!
 //! - `cache_type`: the attributes in sysfs.
-//! - `cache`: who wants which mode, and the work that brings it about, step by step.
-//! - `switch`: the steps, and in which order they keep data safe; no I/O, no kernel.
-//! - `flush`: flushes, and writes that end only when they are on stable storage.
+//! - `cache_work`: the work that changes the mode of the write cache, step by step.
 //! - `control`: how a device is told the mode, by request or by configuration write.
-//! - `disk`: what the parts of a disk share, and the answers of the device.
-//! - `queue`: what is handed to the device, and what is kept with each virtqueue.
-//! - `request`: I/O.
+//! - `request`: I/O on its way to the device.
+//! - `answer`: what comes back from the device.
+//! - `flush`: flushes, and writes that end only when they are on stable storage.
 //! - `status`: what the block layer is told of a request.
-//! - `call`: commands for whose answer a caller waits.
-//! - `serial`: the serial number.
-//! - `zones`: zoned disks.
-//! - `watch`: what ends a wait for a device that does not answer any more.
-//! - `limits`, `name`: what a disk looks like.
+//! - `call`: commands, and callers that wait for their answers.
+//! - `serial`, `zone_report`: callers that learn the serial number, and the zones.
+//! - `lost`: devices that are given up.
+//! - `disk`: what all of these share.
+//! - `cache`: the mode in force, and the users who want to change it.
+//! - `switch`: the state machine of a switch, and the order of steps that keeps data safe.
+//! - `watch`: how long a device is waited for.
+//! - `command`: commands, which are sent to the device besides I/O.
+//! - `limits`, `zones`, `name`: what a disk looks like.
+//!
+//! A file uses only files that do not use it. Those above use `disk`, which uses those below.
 
 #![forbid(unsafe_code)]
 
+mod answer;
 mod cache;
 mod cache_type;
+mod cache_work;
 mod call;
+mod command;
 mod control;
 mod disk;
 mod flush;
 mod limits;
+mod lost;
 mod name;
-mod queue;
 mod request;
 mod serial;
 mod status;
 mod switch;
 mod watch;
+mod zone_report;
 mod zones;
 
-use crate::disk::{VirtioBlk, LOST};
+use crate::{
+    cache::Cache,
+    disk::{VirtioBlk, LOST},
+    name::Name,
+    switch::Mode,
+    zones::Zones, //
+};
 use kernel::{
     device,
     driver,
@@ -53,7 +67,7 @@ use kernel_ext::{
         disk::Disk,
         limits::Limits,
         mq::TagSet,
-        number::Major,
+        number::{Major, Numbers},
         virtio_blk::{self, feature}, //
     },
     virtio::{
@@ -65,7 +79,7 @@ use kernel_ext::{
     work, //
 };
 
-/// The major number, for the whole life of the module.
+/// The major number of all disks, which the module registers.
 static MAJOR: Atomic<u32> = Atomic::new(0);
 
 kernel_ext::virtio_device_table!(
@@ -91,7 +105,7 @@ const FEATURES: &[u32] = &[
     feature::ZONED,
 ];
 
-/// The same from legacy devices, which have no zones: the last one is for modern ones.
+/// The feature bits that it understands from legacy devices: all but the last one, zones.
 const FEATURES_LEGACY: &[u32] = match FEATURES.split_last() {
     Some((_, legacy)) => legacy,
     None => FEATURES,
@@ -109,7 +123,7 @@ kernel_ext::module_numbers! {
 
 struct VirtioBlkDriver;
 
-/// What a bound device has. Dropped in the order of the fields.
+/// What the driver has for a bound device. The fields are dropped in this order.
 struct Bound<'bound> {
     disk: Arc<Disk<VirtioBlk>>,
     running: &'bound Running<'bound, VirtioBlk>,
@@ -126,12 +140,12 @@ impl virtio::Driver for VirtioBlkDriver {
     const FEATURES_LEGACY: &'static [u32] = FEATURES_LEGACY;
 
     fn validate(features: &mut Features<'_>) {
-        // What is switched is whether flushes are needed.
+        // A switch says whether flushes are needed, so it means nothing without them.
         if !features.has(feature::FLUSH) {
             features.clear(feature::SET_WCE);
         }
-        // A device that uses buffers in order would keep all I/O that follows a switch until that
-        // is done, for which only its writer waits.
+        // A device that uses buffers in order could complete no I/O that follows a switch before
+        // the switch itself, for which nobody but its writer should wait.
         if features.has(feature::SET_WCE) {
             features.clear(feature::IN_ORDER);
         }
@@ -154,13 +168,13 @@ impl virtio::Driver for VirtioBlkDriver {
     ) -> Result {
         let shared = &data.shared;
 
-        VirtioBlk::begin_watch(shared);
+        lost::begin_watch(shared);
         work::disable_sync::<_, 0>(shared);
         data.disk.quiesce();
         shared.watch.end();
         work::disable_sync::<_, LOST>(shared);
-        shared.hold_commands();
-        shared.cache.suspend(shared);
+        call::hold(shared);
+        cache_work::suspend(shared);
         Ok(())
     }
 
@@ -170,14 +184,14 @@ impl virtio::Driver for VirtioBlkDriver {
     ) -> Result {
         let shared = &data.shared;
 
-        if shared.is_lost() {
+        if lost::is_lost(shared) {
             work::enable::<_, 0>(shared);
             work::enable::<_, LOST>(shared);
             data.disk.unquiesce();
             return Ok(());
         }
 
-        // Without virtqueues all I/O fails, which is better than that it never ends.
+        // If there are no virtqueues, all I/O fails. That is better than I/O that never ends.
         let resumed = data
             .running
             .resume()
@@ -186,12 +200,12 @@ impl virtio::Driver for VirtioBlkDriver {
                 disk::complain(dev, &data.disk, "is lost: it can't be set up again", "");
             });
 
-        shared.cache.resume(shared);
+        cache_work::resume(shared);
         work::enable::<_, 0>(shared);
         work::enable::<_, LOST>(shared);
         data.disk.unquiesce();
-        shared.send_held();
-        // The mode from before may have to be brought back, and the capacity may have changed.
+        answer::send_held(shared);
+        // The mode from before may have to be restored, and the capacity may have changed.
         VirtioBlk::queue_work(shared.as_arc_borrow());
         shared.update_capacity(&data.disk);
         resumed
@@ -203,26 +217,25 @@ impl virtio::Driver for VirtioBlkDriver {
 }
 
 impl VirtioBlkDriver {
-    /// Ends all use of a disk, which may have users or not.
+    /// Ends all use of a disk, whether it has users or not.
     fn take_down(shared: &Arc<VirtioBlk>, disk: &Disk<VirtioBlk>) {
-        VirtioBlk::begin_watch(shared);
+        lost::begin_watch(shared);
 
-        // Users of the attributes first: removal of the disk waits for them. Then the work, which
-        // uses the disk; it may wait for I/O, which needs the device.
+        // The users of attributes come first, as removing the disk waits for them. The work comes
+        // next: it uses the disk, and may wait for I/O, which needs the device.
         shared.cache.close();
-        shared.serial.close(shared);
-        shared.zones.calls().close(shared);
+        call::close(shared);
         work::disable_sync::<_, 0>(shared);
         disk.remove();
         shared.watch.end();
-        // Until then there is I/O that the device may owe.
+        // Up to here the device may owe I/O, so it was watched.
         work::disable_sync::<_, LOST>(shared);
 
-        // The disk and what it shares refer to each other: undo that.
+        // The disk and its data refer to each other. This ends that.
         shared.detach_disk();
     }
 
-    /// Gives a disk to its users.
+    /// Adds the disk, so that it has users.
     fn show(
         dev: &Device<device::Bound>,
         shared: &VirtioBlk,
@@ -232,6 +245,35 @@ impl VirtioBlkDriver {
             disk.revalidate_zones()?;
         }
         disk.add(dev.as_ref(), &cache_type::GROUP)
+    }
+
+    /// Makes the disk. It is not added yet.
+    fn make_disk(
+        shared: &Arc<VirtioBlk>,
+        tags: Arc<TagSet<VirtioBlk>>,
+        limits: &mut Limits,
+    ) -> Result<Arc<Disk<VirtioBlk>>> {
+        // A disk whose mode can be changed may become volatile at any time, so it takes flushes for
+        // life.
+        if shared.cache.can_switch() {
+            limits.set_write_cache();
+            limits.set_fua();
+        } else if shared.cache.mode() == Mode::WriteBack {
+            limits.set_write_cache();
+        }
+
+        let name = Name::of(shared.index.get());
+        let numbers = Numbers {
+            major: MAJOR.load(Relaxed),
+            first_minor: shared.index.get() << name::PART_BITS,
+            minors: name::MINORS,
+        };
+        let name = name.as_cstr()?;
+
+        Arc::pin_init(
+            Disk::new(tags, limits, name, numbers, shared.clone()),
+            GFP_KERNEL,
+        )
     }
 
     fn bind<'bound>(
@@ -248,13 +290,15 @@ impl VirtioBlkDriver {
         zones::read_limits(dev, &mut limits)?;
         let capacity = limits::capacity(dev)?;
 
-        let shared = VirtioBlk::new(dev, counts, &limits)?;
+        let cache = Cache::new(control::mode(dev), control::way(dev));
+        let index = name::free_index(dev)?;
+        let shared = VirtioBlk::new(dev.endian(), index, counts, cache, Zones::new(&limits))?;
         let running = start.start(&shared)?;
         limits::fit_ring(dev, &mut limits, running.max_descriptors()?)?;
 
         let depth = shared.queue_depth(dev, QUEUE_DEPTH.get());
         let tags = Arc::pin_init(TagSet::new(running, depth), GFP_KERNEL)?;
-        let disk = shared.make_disk(tags, &mut limits, MAJOR.load(Relaxed))?;
+        let disk = Self::make_disk(&shared, tags, &mut limits)?;
 
         if dev.has_feature(feature::RO) {
             disk.set_read_only();
@@ -262,7 +306,7 @@ impl VirtioBlkDriver {
         limits::announce_capacity(dev, &disk, capacity, "");
         disk.set_capacity(capacity);
 
-        // The attributes are there as soon as the disk is, and I/O begins while it is added.
+        // Attributes can be used as soon as the disk is added, and I/O begins while it is.
         shared.attach_disk(&disk);
         running.ready();
         Self::show(dev, &shared, &disk).inspect_err(|_| Self::take_down(&shared, &disk))?;
@@ -286,9 +330,10 @@ impl kernel::InPlaceModule for VirtioBlkModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             _major: {
+                name::INDICES.init()?;
                 let major = Major::register(c"virtblk")?;
 
-                // Devices are bound as soon as the driver is registered.
+                // Devices are bound as soon as the driver is registered, which is after this.
                 MAJOR.store(major.number(), Relaxed);
                 major
             },

@@ -2,21 +2,21 @@
 
 //! Flushes, and writes that end only when they are on stable storage.
 //!
-//! Whether the device is sent a flush is decided here, where a request is handled, and not where it
-//! was submitted: the block layer may split a write, hold it back or put it to sleep for as long as
-//! it likes, and the mode of the cache changes meanwhile.
+//! Whether the device is sent a flush is decided here, when a request is handled, and not when it
+//! was submitted. In between the block layer may split a write, hold it back or let it wait for a
+//! tag, for any length of time, and the mode of the cache may change meanwhile.
 //!
-//! A flush that a user asks for is decided when it is handed over, as it is about writes that are
-//! complete by then. A write with FUA is decided when the device has completed it, because it may
-//! have been handed over in one mode and completed in the other. If it needs a flush, it is sent to
-//! the device once more, as one: no memory and no tag of its own are needed for that.
+//! For a flush that a user asks for, this is decided when the driver gets it, since it is about
+//! writes that are complete by then. For a write with FUA it is decided when the device has
+//! completed the write, because the mode may have changed while the device had it. If the write
+//! needs a flush, the same request is sent to the device once more, as a flush. That takes no
+//! memory and no tag.
 //!
 //! Writes share flushes. Those that the device completes while a flush is under way wait for the
-//! next one, as that which is under way may have begun before they were complete.
+//! next one, because the device may have begun with the first one before they were complete.
 
 use crate::{
-    disk::VirtioBlk,
-    queue::{Buffer, QueueState},
+    disk::{Buffer, QueueState, VirtioBlk},
     status::outcome, //
 };
 use core::mem;
@@ -35,66 +35,58 @@ use kernel_ext::{
     virtio::queue::RingGuard,
 };
 
-/// The writes of a virtqueue that wait for a flush.
+/// Takes a write with FUA that the device has answered, and returns those that are over.
 ///
-/// While some wait, or are covered, there is a flush in the ring, so that its answer comes or the
-/// ring is taken down.
-#[derive(Default)]
-pub(crate) struct Flushes {
-    /// A write is in the ring as a flush.
-    under_way: bool,
-    /// The writes that it covers besides itself.
-    covered: RequestList<Request<VirtioBlk>>,
-    /// The writes that were completed since it was sent.
-    waiting: RequestList<Request<VirtioBlk>>,
-}
+/// The caller calls [`begin`] when it has taken all that the device has answered.
+#[cold]
+pub(crate) fn answered(
+    blk: &VirtioBlk,
+    state: &mut QueueState,
+    mut rq: Request<VirtioBlk>,
+) -> RequestList<Request<VirtioBlk>> {
+    let flushes = &mut state.flushes;
+    let mut over = RequestList::default();
 
-impl Flushes {
-    /// Takes a write with FUA that the device has answered, and returns those that are over.
-    ///
-    /// To be followed by [`begin`], when all that the device has answered was taken.
-    pub(crate) fn answered(
-        &mut self,
-        blk: &VirtioBlk,
-        mut rq: Request<VirtioBlk>,
-    ) -> RequestList<Request<VirtioBlk>> {
-        let mut over = RequestList::default();
+    state.waits = true;
+    if rq.is_partly_done() {
+        // The write itself is supported, whatever the device says of the flush.
+        let outcome = match rq.device_status() {
+            status::OK => status::OK,
+            _ => status::IOERR,
+        };
+        flushes.under_way = false;
 
-        if rq.is_partly_done() {
-            // A write is not unsupported because a flush is.
-            let outcome = match rq.device_status() {
-                status::OK => status::OK,
-                _ => status::IOERR,
-            };
-            self.under_way = false;
-
-            let mut covered = mem::take(&mut self.covered);
-            covered.push_tail(rq);
-            while let Some(mut rq) = covered.pop() {
-                // One whose own flush could not be sent has no status.
-                rq.set_device_status(outcome);
-                over.push_tail(rq);
-            }
-        } else if blk.cache.needs_flushes() && outcome(&mut rq) == Status::OK {
-            rq.unmap();
-            rq.set_partly_done();
-            self.waiting.push_tail(rq);
-        } else {
+        let mut covered = mem::take(&mut flushes.covered);
+        covered.push_tail(rq);
+        while let Some(mut rq) = covered.pop() {
+            // A write that was covered has no status of this flush.
+            rq.set_device_status(outcome);
             over.push_tail(rq);
         }
-
-        over
+    } else if blk.cache.needs_flushes() && outcome(&mut rq) == Status::OK {
+        rq.unmap();
+        rq.set_partly_done();
+        flushes.waiting.push_tail(rq);
+    } else {
+        over.push_tail(rq);
     }
 
-    /// Takes all writes that wait for a flush, or for its answer, which will not come: the one that
-    /// was sent as a flush has come back from the ring without it.
-    pub(crate) fn give_up(&mut self) -> [RequestList<Request<VirtioBlk>>; 2] {
-        self.under_way = false;
-        [mem::take(&mut self.covered), mem::take(&mut self.waiting)]
-    }
+    over
 }
 
-/// Whether a request is a flush, or a write of which nothing but the flush is to be done.
+/// Takes all writes that wait for a flush, or for the answer to one. Called when the write that was
+/// sent as a flush has come back from the ring without an answer.
+pub(crate) fn give_up(state: &mut QueueState) -> [RequestList<Request<VirtioBlk>>; 2] {
+    let flushes = &mut state.flushes;
+
+    flushes.under_way = false;
+    [
+        mem::take(&mut flushes.covered),
+        mem::take(&mut flushes.waiting),
+    ]
+}
+
+/// Whether a request is a flush, or a write that is complete but for its flush.
 #[inline]
 pub(crate) fn is_one(rq: &RequestInner<VirtioBlk>) -> bool {
     rq.op() == Op::Flush || rq.is_partly_done()
@@ -142,10 +134,9 @@ fn send(
     Ok(())
 }
 
-/// Gives a write whose flush could not be sent back to the block layer. That lets the driver have
-/// it again, as it does when the ring has no room for any other request, and then [`again`] goes on
-/// with the flush alone: a write that was done twice could undo a later one, and a zone would
-/// refuse it.
+/// Gives a write whose flush could not be sent back to the block layer, which passes it to the
+/// driver again later. Then [`again`] sends the flush alone: a write that is done twice could undo
+/// a later one, and a zone would refuse it.
 fn put_back(mut rq: Request<VirtioBlk>, err: Error) {
     if err == ENOSPC || err == ENOMEM {
         rq.requeue();
@@ -155,8 +146,8 @@ fn put_back(mut rq: Request<VirtioBlk>, err: Error) {
     }
 }
 
-/// Goes on with a write that [was put back](put_back), and that is started again. The device is to
-/// be told after that.
+/// Goes on with a write that [was put back](put_back) and is started again. The caller has to
+/// notify the device.
 ///
 /// # Errors
 ///

@@ -16,22 +16,22 @@ use kernel_ext::{
     virtio::Device,
 };
 
-/// The most segments of a request: two descriptors of a ring of the largest size are for header
-/// and status.
+/// The most segments of a request. Of the descriptors of the largest ring two are for header and
+/// status.
 const MAX_SEGMENTS: u32 = 32768 - 2;
 
 /// The most ranges of a discard: their descriptions fill a page.
 const MAX_RANGES: u32 = 256;
 
-/// The shortest limit of a segment's length that the block layer takes, in bytes.
+/// The block layer takes no limit of a segment's length that is shorter than this, in bytes.
 const MIN_SEGMENT_SIZE: u32 = 4096;
 
-/// The longest segment in bytes for a device that offers a limit and gives zero, as the vhost-user
-/// export of QEMU's storage daemon does: the block layer's default, `BLK_MAX_SEGMENT_SIZE`.
+/// The longest segment in bytes if the device offers a limit and says zero, as the vhost-user
+/// export of QEMU's storage daemon does. This is the block layer's default, `BLK_MAX_SEGMENT_SIZE`.
 const DEFAULT_SEGMENT_SIZE: u32 = 65536;
 
-/// The numbers of request queues to use: no more than `most` of all kinds together, unless that is
-/// zero, and `poll` to poll as long as one is left that has interrupts.
+/// The numbers of request queues to use. There are at most `most` of both kinds together, unless
+/// that is zero. Of these `poll` are polled, but at least one has interrupts.
 ///
 /// # Errors
 ///
@@ -70,7 +70,7 @@ fn split(queues: u16, poll: u32) -> QueueCounts {
 ///
 /// # Errors
 ///
-/// `EINVAL` if bytes of it are beyond what an offset in a file can say.
+/// `EINVAL` if its bytes can't be counted in a file offset.
 pub(crate) fn capacity(dev: &Device<device::Bound>) -> Result<u64> {
     let sectors = dev.read(config::CAPACITY);
 
@@ -81,7 +81,7 @@ pub(crate) fn capacity(dev: &Device<device::Bound>) -> Result<u64> {
     Ok(sectors)
 }
 
-/// The geometry for `HDIO_GETGEO`: the device's, or one as other disks of that many sectors have.
+/// The geometry for `HDIO_GETGEO`: the device's, or the usual one for that many sectors.
 pub(crate) fn geometry(dev: &Device<device::Bound>, sectors: u64) -> Geometry {
     if dev.has_feature(feature::GEOMETRY) {
         Geometry {
@@ -90,7 +90,7 @@ pub(crate) fn geometry(dev: &Device<device::Bound>, sectors: u64) -> Geometry {
             sectors: dev.read(config::GEOMETRY_SECTORS),
         }
     } else {
-        // Cylinders of a MiB. What does not fit is cut off, as everywhere.
+        // A cylinder is one MiB. The number is truncated, as in other drivers.
         Geometry {
             cylinders: (sectors >> 11) as u16,
             heads: 64,
@@ -99,12 +99,12 @@ pub(crate) fn geometry(dev: &Device<device::Bound>, sectors: u64) -> Geometry {
     }
 }
 
-/// Reads the limits of the disk, of which nothing is known yet.
+/// Reads the limits of the disk into `limits`, which has none yet.
 ///
 /// # Errors
 ///
-/// `EINVAL` if the device says what cannot be. What contradicts itself is found where the limits
-/// are applied.
+/// `EINVAL` if the device shows an impossible value. Limits that contradict each other are found
+/// when they are applied.
 pub(crate) fn read(dev: &Device<device::Bound>, limits: &mut Limits) -> Result {
     let segments = dev
         .read_if(feature::SEG_MAX, config::SEG_MAX)
@@ -134,12 +134,12 @@ pub(crate) fn read(dev: &Device<device::Bound>, limits: &mut Limits) -> Result {
     Ok(())
 }
 
-/// Makes requests short enough for rings of that many descriptors, two of which are for header and
-/// status, whatever the device says of segments.
+/// Makes requests short enough for a ring of that many descriptors, whatever the device says of
+/// segments. Two of the descriptors are for header and status.
 ///
 /// # Errors
 ///
-/// `EINVAL` if none is.
+/// `EINVAL` if no request fits.
 pub(crate) fn fit_ring(
     dev: &Device<device::Bound>,
     limits: &mut Limits,
@@ -154,7 +154,7 @@ pub(crate) fn fit_ring(
     Ok(())
 }
 
-/// Says that a device can't be used because of a value that it shows, and returns `EINVAL`.
+/// Logs that a device shows an impossible value, and returns `EINVAL`.
 #[cold]
 #[inline(never)]
 pub(crate) fn refuse(dev: &Device<device::Bound>, what: &str, value: u64) -> Error {
@@ -162,7 +162,7 @@ pub(crate) fn refuse(dev: &Device<device::Bound>, what: &str, value: u64) -> Err
     EINVAL
 }
 
-/// `value`, or `default` if that is zero, by which a device says nothing.
+/// `value`, or `default` if `value` is zero, which stands for "not given".
 fn or(value: u32, default: u32) -> u32 {
     if value == 0 {
         default
@@ -171,8 +171,8 @@ fn or(value: u32, default: u32) -> u32 {
     }
 }
 
-/// Reads the limits of discards and of erasures, for both of which the block layer has only one
-/// number of ranges and one alignment.
+/// Reads the limits of discards and of erasures. The block layer has one number of ranges and one
+/// alignment for both.
 fn read_discard(dev: &Device<device::Bound>, limits: &mut Limits, segments: u32) -> Result {
     let mut sectors = 0;
     let mut ranges = 0;
@@ -211,7 +211,7 @@ fn read_discard(dev: &Device<device::Bound>, limits: &mut Limits, segments: u32)
     Ok(())
 }
 
-/// Reads the fields that count in logical blocks. Zero in any means that the device does not know.
+/// Reads the fields that are in units of logical blocks. Zero means that the device does not know.
 fn read_topology(dev: &Device<device::Bound>, limits: &mut Limits) -> Result {
     let block = limits.logical_block_size();
     let bytes = |blocks: u32| {
@@ -240,7 +240,7 @@ fn read_topology(dev: &Device<device::Bound>, limits: &mut Limits) -> Result {
     Ok(())
 }
 
-/// Says how large the disk is.
+/// Logs how large the disk is.
 pub(crate) fn announce_capacity<T: Operations>(
     dev: &Device<device::Bound>,
     disk: &Disk<T>,

@@ -2,7 +2,14 @@
 
 //! Names of disks: `vda` to `vdz`, `vdaa` to `vdzz`, and so on.
 
-use kernel::prelude::*;
+use kernel::{device, prelude::*};
+use kernel_ext::{
+    ida::{Id, Ida},
+    virtio::Device, //
+};
+
+/// The indices of all disks, which the module initializes.
+pub(crate) static INDICES: Ida = Ida::new();
 
 /// Bits of the minor number that tell the partitions of a disk apart.
 pub(crate) const PART_BITS: u32 = 4;
@@ -11,7 +18,7 @@ pub(crate) const PART_BITS: u32 = 4;
 pub(crate) const MINORS: u32 = 1 << PART_BITS;
 
 /// The largest index of a disk that has minor numbers.
-pub(crate) const LAST_INDEX: u32 = (1 << (kernel::bindings::MINORBITS - PART_BITS)) - 1;
+const LAST_INDEX: u32 = (1 << (kernel::bindings::MINORBITS - PART_BITS)) - 1;
 
 /// The longest name in bytes.
 const MAX: usize = 16;
@@ -46,7 +53,7 @@ impl Name {
         name
     }
 
-    /// There is room for all: the largest index has seven letters.
+    /// Puts a byte in front. There is room for all: the largest index has seven letters.
     fn prepend(&mut self, byte: u8) {
         self.start = self.start.saturating_sub(1);
         if let Some(first) = self.bytes.get_mut(self.start) {
@@ -58,9 +65,24 @@ impl Name {
     ///
     /// # Errors
     ///
-    /// None in fact: there is always a NUL at the end.
+    /// None occur: there is always a NUL at the end.
     pub(crate) fn as_cstr(&self) -> Result<&CStr> {
         CStr::from_bytes_with_nul(self.bytes.get(self.start..).ok_or(EINVAL)?).map_err(|_| EINVAL)
+    }
+}
+
+/// Takes an index whose name no disk has.
+///
+/// The module's indices are its own, but disks of `virtio_blk` are named in the same way.
+pub(crate) fn free_index(dev: &Device<device::Bound>) -> Result<Id> {
+    let mut first = 0;
+
+    loop {
+        let index = INDICES.alloc(first..=LAST_INDEX)?;
+        if !dev.bus_has_child(Name::of(index.get()).as_cstr()?) {
+            return Ok(index);
+        }
+        first = index.get() + 1;
     }
 }
 

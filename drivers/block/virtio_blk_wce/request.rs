@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! I/O: requests of the block layer to the device and back.
+//! I/O: requests of the block layer on their way to the device.
 
 use crate::{
-    disk::VirtioBlk,
+    answer,
+    disk::{Buffer, QueueState, VirtioBlk},
     flush,
     limits,
-    queue::{Buffer, QueueState},
-    status::{outcome, refusal}, //
+    status::{outcome, refusal},
+    zone_report, //
 };
 use core::mem;
 use kernel::prelude::*;
 use kernel_ext::{
     block::{
-        batch::{Completed, Completions, RequestList},
+        batch::{Completed, IoCompletionBatch, RequestList},
         mq::{Geometry, HwQueue, Operations, Rejected},
         request::{IdleRequest, Op, Request, Status},
         virtio_blk::{
@@ -33,7 +34,7 @@ use kernel_ext::{
 impl Operations for VirtioBlk {
     type Module = crate::LocalModule;
     type RequestData = Chain<Header>;
-    type Data = Self;
+    type QueueData = Self;
 
     fn new_request_data() -> impl PinInit<Self::RequestData> {
         Chain::new()
@@ -52,8 +53,8 @@ impl Operations for VirtioBlk {
         };
         if flush::is_one(&rq) {
             if !blk.cache.needs_flushes() {
-                // All that it is about is on stable storage.
-                rq.start().end(Status::OK);
+                // All writes that it is about are on stable storage.
+                rq.end(Status::OK);
                 return Ok(());
             }
             if rq.is_partly_done() {
@@ -115,7 +116,7 @@ impl Operations for VirtioBlk {
     }
 
     #[inline]
-    fn poll(blk: &Self, hw: HwQueue<'_>, completions: &mut Completions<'_, Self>) -> usize {
+    fn poll(blk: &Self, hw: HwQueue<'_>, batch: &mut IoCompletionBatch<'_, Self>) -> usize {
         let Some(queue) = blk.queue(hw.index()) else {
             return 0;
         };
@@ -123,9 +124,11 @@ impl Operations for VirtioBlk {
         let mut used = false;
         let mut found = 0;
         let mut end = |mut rq: Request<Self>| {
-            let ok = outcome(&mut rq) == Status::OK;
+            let error = outcome(&mut rq) != Status::OK;
 
-            completions.add(rq, ok);
+            if let Err(rq) = batch.add_request(rq, error) {
+                Self::complete(rq);
+            }
             found += 1;
         };
 
@@ -133,7 +136,7 @@ impl Operations for VirtioBlk {
             used = true;
             match buffer {
                 Submission::Request(rq) if rq.is_fua() => {
-                    let mut over = ring.fua_answered(blk, rq.into_inner());
+                    let mut over = flush::answered(blk, &mut ring, rq.into_inner());
 
                     while let Some(rq) = over.pop() {
                         end(rq);
@@ -144,10 +147,10 @@ impl Operations for VirtioBlk {
                 Submission::Command(_) => (),
             }
         }
-        // No interrupt tells of it, and who polls would do so for ever.
+        // No interrupt would tell of a broken ring, and the caller would poll for ever.
         Self::check(&ring);
         if used {
-            blk.go_on(ring);
+            answer::go_on(blk, ring);
         }
 
         found
@@ -166,7 +169,7 @@ impl Operations for VirtioBlk {
     }
 
     fn report_zones(blk: &Self, sector: u64, report: &mut ZoneReport<'_>) -> Result {
-        blk.zones.report(blk, sector, report)
+        zone_report::report(blk, sector, report)
     }
 
     fn geometry(blk: &Self, sectors: u64) -> Result<Geometry> {
@@ -195,8 +198,7 @@ fn prepare(
     rq.map(header)
 }
 
-/// Makes what is not so frequent ready, and returns what the device is told of it: the
-/// type of the request, and a sector.
+/// Makes a less frequent request ready. Returns the type and the sector for its header.
 #[cold]
 fn prepare_other(rq: &mut IdleRequest<VirtioBlk>) -> Result<(u32, u64)> {
     let op = rq.op();
@@ -210,7 +212,7 @@ fn prepare_other(rq: &mut IdleRequest<VirtioBlk>) -> Result<(u32, u64)> {
         Op::ZoneAppend => request::ZONE_APPEND,
         Op::ZoneReset => request::ZONE_RESET,
         Op::ZoneResetAll => request::ZONE_RESET_ALL,
-        // There is no other one that the device has a type for.
+        // The device has no type for any other.
         _ => return Err(EOPNOTSUPP),
     };
 
@@ -224,7 +226,7 @@ fn prepare_other(rq: &mut IdleRequest<VirtioBlk>) -> Result<(u32, u64)> {
     }
 }
 
-/// Tells the device of what was added to a ring, without holding its lock any longer.
+/// Notifies the device of what was added to a ring. The ring is unlocked before that.
 #[inline]
 fn kick(mut ring: RingGuard<'_, Buffer, QueueState>, section: Section<'_>) {
     let kick = ring.prepare_kick(section);
@@ -233,7 +235,7 @@ fn kick(mut ring: RingGuard<'_, Buffer, QueueState>, section: Section<'_>) {
     kick.notify();
 }
 
-/// Takes a request back that did not get into a ring. The block layer is told why.
+/// Gives a request that was not added to a ring back to the block layer, with the reason.
 #[cold]
 fn refuse(
     hw: HwQueue<'_>,
@@ -242,14 +244,14 @@ fn refuse(
     err: Error,
     section: Section<'_>,
 ) -> Rejected<VirtioBlk> {
-    // Nothing is stopped when a buffer could not be mapped: that says nothing of the ring, and
-    // there may be nothing in it that would start the queue again.
+    // The queue is not stopped if the buffer could not be mapped. The ring may be empty then, and
+    // nothing would start the queue again.
     if err == ENOSPC {
         ring.set_stopped();
         hw.stop();
     }
     VirtioBlk::check(&ring);
-    // What is in the ring makes room when it is done, so the device should know of it.
+    // Buffers in the ring make room when they are used, so the device has to know of them.
     kick(ring, section);
 
     let mut rq = rq.into_inner();
@@ -257,8 +259,7 @@ fn refuse(
     Rejected::new(rq, refusal(err))
 }
 
-/// Goes on with the flush of a write that the device has completed, but whose flush could not be
-/// sent at that time.
+/// Goes on with a write that the device has completed, but whose flush could not be sent then.
 #[cold]
 fn finish(
     blk: &VirtioBlk,
@@ -279,7 +280,7 @@ fn finish(
     }
 }
 
-/// Hands requests that are ready for one queue to the device, and tells it once.
+/// Adds requests to the ring of one queue, and notifies the device once.
 fn add_all(
     blk: &VirtioBlk,
     index: usize,
@@ -301,8 +302,8 @@ fn add_all(
 
     while let Some(rq) = requests.pop() {
         if let Err((rq, _)) = ring.add(rq) {
-            // It comes back alone, which is where a full ring stops the queue, and where what is
-            // no matter of room becomes an error.
+            // It comes back through `queue_rq`, which stops the queue if the ring is full, and
+            // fails the request if that is not the reason.
             let mut rq = rq.into_inner();
             rq.unmap();
             rq.requeue();
@@ -312,7 +313,7 @@ fn add_all(
     kick(ring, section);
 }
 
-/// Gives a request the ranges that it is for, which are all of its data.
+/// Makes the ranges that a request is for its data.
 fn set_segments(rq: &mut IdleRequest<VirtioBlk>, op: Op) -> Result {
     let unmap = op == Op::WriteZeroes && !rq.is_no_unmap();
     let segments = rq.map_ranges(|range| Segment::new(range, unmap))?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the block layer is told of a request.
+//! The status that the block layer gets for a request.
 
 use crate::disk::VirtioBlk;
 use kernel::prelude::*;
@@ -9,8 +9,8 @@ use kernel_ext::block::{
     virtio_blk::status, //
 };
 
-/// What the block layer is told of a request that the device has answered. A zone append learns
-/// where it has written, if that can be.
+/// The status of a request that the device has answered. For a zone append this also takes over the
+/// sector that was written, or fails if that is in another zone.
 #[inline]
 pub(crate) fn outcome(rq: &mut Request<VirtioBlk>) -> Status {
     match rq.device_status() {
@@ -22,7 +22,7 @@ pub(crate) fn outcome(rq: &mut Request<VirtioBlk>) -> Status {
     }
 
     if let Some(sector) = rq.appended() {
-        let blk = rq.disk_data();
+        let blk = rq.queue_data();
         let sector = blk.endian().u64(sector);
 
         if !blk.zones.is_same(sector, rq.sector()) {
@@ -34,7 +34,7 @@ pub(crate) fn outcome(rq: &mut Request<VirtioBlk>) -> Status {
     Status::OK
 }
 
-/// What the block layer is told of a request that could not be passed on.
+/// The status of a request that could not be passed to the device.
 pub(crate) fn refusal(err: Error) -> Status {
     if err == ENOSPC {
         Status::DEV_RESOURCE

@@ -2,20 +2,20 @@
 
 //! When flushes are needed, and in which steps the mode of the write cache is changed.
 //!
-//! A state machine without any effect of its own: it says which [`Step`] is next, and whoever
-//! takes the steps tells it what came of them. All order that keeps data safe is here:
+//! This is a state machine without side effects. It says which [`Step`] is next; the caller takes
+//! the step, and tells the machine the outcome. The order that keeps data safe is all here:
 //!
 //! - [`Machine::needs_flushes`] holds from before the device is asked for write back until the
 //!   device has agreed to write through and shows that mode. A device that agrees to write
 //!   through has everything on stable storage that it completed before, so that a flush has
 //!   nothing left to do from then on.
-//! - Only an agreement, or a host that made the device write through, ends flushes. A failure, a
-//!   reset or a mode that can't be read does not.
+//! - Flushes end only when the device has agreed to write through, or when its host has made it
+//!   write through. A failure, a reset or a mode that can't be read does not end them.
 //! - A host that wants write back shows that mode and waits: the device writes back only after the
 //!   driver's consent, which is a request for write back like that of a user.
 //! - A device that is reset may come back in either mode. Flushes go on if it was volatile before
-//!   or is now, and the mode is brought back. A request that it had not answered is lost, which is
-//!   a failure.
+//!   or is now, and the mode is restored. A request that it had not answered is lost, and has
+//!   failed.
 //! - Every request of a user ends in a report.
 
 /// Mode of a disk's write cache.
@@ -40,15 +40,15 @@ impl From<Mode> for &str {
 /// Why a switch failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Failure {
-    /// The device, or the block layer, could not.
+    /// The device or the block layer has failed.
     Io,
-    /// The device does not know how.
+    /// The device does not know the request.
     Unsupported,
     /// The device is gone, or was reset.
     Gone,
 }
 
-/// What came of a switch.
+/// The outcome of a switch.
 pub(crate) type Outcome = Result<(), Failure>;
 
 /// How the mode of a device is changed.
@@ -70,20 +70,20 @@ pub(crate) enum Step {
     Ask(Mode),
     /// The user's request for the mode is over.
     Report(Mode, Outcome),
-    /// The mode from before a reset is there again, or could not be brought back.
+    /// The mode from before a reset was restored, or could not be.
     Restored(Mode, Outcome),
-    /// The device has had consent to what its host wants, or could not be given it.
+    /// The device was given consent to what its host wants, or giving it has failed.
     Consented(Outcome),
     /// Wait for an answer, a change or a request.
     Rest,
 }
 
-/// For whom the device is asked.
+/// Why the device is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Origin {
     /// A user has requested the mode.
     User,
-    /// The mode from before a reset is brought back.
+    /// The mode from before a reset is restored.
     Reset,
     /// The host wants write back, and waits for the driver's consent.
     Host,
@@ -111,7 +111,7 @@ pub(crate) struct Machine {
     volatile: bool,
     /// The device shows write back without having been asked, and has had no consent.
     to_consent: bool,
-    /// The mode from before a reset, until it is there again or could not be brought back.
+    /// The mode from before a reset, until it is restored or that has failed.
     before: Option<Mode>,
     phase: Phase,
 }
@@ -160,13 +160,13 @@ impl Machine {
         matches!(self.phase, Phase::Asked(..))
     }
 
-    /// Whether the device is asked for a user, whose wish overrules all others.
+    /// Whether the device is asked for a user.
     pub(crate) fn is_for_user(&self) -> bool {
         matches!(self.phase, Phase::Asked(_, Origin::User))
     }
 
-    /// A user wants the mode, whichever is in force. Only when the machine [is
-    /// idle](Self::is_idle); at other times nothing happens.
+    /// A user wants the mode, whichever is in force. Does nothing unless the machine
+    /// [is idle](Self::is_idle).
     pub(crate) fn request(&mut self, mode: Mode) {
         if self.is_idle() {
             self.before = None;
@@ -176,16 +176,16 @@ impl Machine {
 
     /// The device has answered, and shows the mode `shown` after that.
     ///
-    /// Agreement counts only if the device shows it: for one that lies, or whose host wants
-    /// something else since, flushes go on.
+    /// Agreement counts only if the device also shows the mode. If it does not, because it lies or
+    /// because its host wants something else by now, flushes go on.
     pub(crate) fn answered(&mut self, shown: Mode, outcome: Outcome) {
         let Phase::Asked(mode, origin) = self.phase else {
             return;
         };
 
         self.volatile = match (outcome, shown) {
-            // The device has agreed to write through; or it has agreed to write back, and its host
-            // has made it write through since.
+            // The device has agreed to write through, or its host has made it write through after
+            // it had agreed to write back.
             (Ok(()), Mode::WriteThrough) => false,
             (Err(_), Mode::WriteThrough) => self.volatile,
             (_, Mode::WriteBack) => true,
@@ -206,16 +206,16 @@ impl Machine {
     pub(crate) fn shows(&mut self, mode: Mode) {
         match mode {
             Mode::WriteThrough => {
-                // Not by a reset, from which a device may come back like that without having
-                // flushed.
+                // If the machine knew of write through already, that may be because of a reset,
+                // which need not flush.
                 if self.mode == Mode::WriteBack {
                     self.volatile = false;
                 }
                 self.mode = mode;
                 self.to_consent = false;
             }
-            // Consent may be given already, and is given again: a device that was told to write
-            // through and to write back since the last look waits for it, and looks the same.
+            // Consent is given even if it was given before: a host that has asked for write through
+            // and for write back since the last look waits for it, and the device looks the same.
             Mode::WriteBack if self.way == Way::Request => self.to_consent = true,
             Mode::WriteBack => {
                 self.mode = mode;
@@ -227,22 +227,22 @@ impl Machine {
     /// The device was reset, is about to be in use again, and shows this mode.
     pub(crate) fn returned(&mut self, shown: Mode) {
         if let Phase::Over(mode, Origin::User, Ok(())) = self.phase {
-            // The user was not told yet, and the reset may have changed the mode: it is asked for
-            // once more.
+            // The user was not told yet, and the reset may have changed the mode, so the device is
+            // asked once more.
             self.phase = Phase::Wanted(mode, Origin::User);
         }
         self.before = match self.phase {
             Phase::Wanted(_, Origin::User) => None,
-            // The mode from before an earlier reset, if it is not there again yet.
+            // If the mode from before an earlier reset was not restored yet, it still counts.
             _ => self.before.or(Some(self.mode)),
         };
         self.mode = shown;
-        // What was volatile before may still be.
+        // What was volatile before the reset may still be.
         self.volatile |= shown == Mode::WriteBack;
         self.to_consent = false;
         self.phase = match self.phase {
             Phase::Asked(mode, Origin::User) => Phase::Over(mode, Origin::User, Err(Failure::Gone)),
-            // These begin anew, or are for naught.
+            // These begin anew if they are still needed.
             Phase::Wanted(_, Origin::Reset | Origin::Host)
             | Phase::Asked(_, Origin::Reset | Origin::Host)
             | Phase::Over(_, Origin::Reset | Origin::Host, _) => Phase::Idle,
@@ -250,10 +250,10 @@ impl Machine {
         };
     }
 
-    /// The next step. To be called again until it is [`Step::Rest`], and after each event.
+    /// The next step. Called after each event, and then until the step is [`Step::Rest`].
     ///
-    /// Before a step is taken, whoever sends flushes has to know whether they
-    /// [are needed](Self::needs_flushes) from now on.
+    /// Before the caller takes a step, it has to publish whether flushes
+    /// [are needed](Self::needs_flushes).
     pub(crate) fn step(&mut self) -> Step {
         if let Phase::Over(mode, origin, outcome) = self.phase {
             self.phase = Phase::Idle;
@@ -288,7 +288,7 @@ impl Machine {
     }
 }
 
-// Orders of events that say what is meant; tests/switch/explore.rs goes through all of them.
+// These are examples. tests/switch/explore.rs goes through all orders of events.
 #[cfg(CONFIG_KUNIT = "y")]
 #[kernel::macros::kunit_tests(virtio_blk_wce_switch)]
 mod tests {

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device is watched while somebody waits for all that it owes: when its disk is removed, and
-//! before it is reset.
+//! How long a device is waited for when its disk is removed, and before it is reset.
 //!
-//! Such waits have no end of their own. A device that was pulled out, that somebody else has reset,
-//! or that has broken the rules of the ring answers nothing any more, so it is given up. One that
-//! is merely slow can't be told from one behind which there is nobody left, so it is given time: as
-//! long as it answers anything, it may take as long as it wants for all of it.
+//! Both wait, without a timeout, for everything that the device owes, so the device is watched
+//! meanwhile. One that was pulled out, that somebody else has reset, or that has broken the rules
+//! of the ring answers nothing any more, and is given up. One that is merely slow can't be told
+//! from one that will never answer, so it is given time: as long as it answers anything, it may
+//! take as long as it needs for everything.
 
-use crate::disk::VirtioBlk;
 use kernel::{
     new_condvar,
     new_mutex,
@@ -20,8 +19,8 @@ use kernel::{
 /// How often the device is looked at, in milliseconds.
 const INTERVAL: u32 = 1000;
 
-/// How long a device that owes something may answer nothing, in intervals. That is what the block
-/// layer gives a request unless the driver wants something else.
+/// How long a device that owes something may answer nothing, in intervals. The block layer gives a
+/// request the same time, unless the driver says otherwise.
 const PATIENCE: u32 = 30;
 
 /// Whether somebody waits for the device.
@@ -29,7 +28,7 @@ const PATIENCE: u32 = 30;
 pub(crate) struct Watch {
     #[pin]
     on: Mutex<bool>,
-    /// Woken when nobody waits any more.
+    /// Notified when nobody waits any more.
     #[pin]
     over: CondVar,
 }
@@ -53,17 +52,19 @@ impl Watch {
 
     /// Looks at the device until nobody waits for it, or once if nobody does. Returns whether it is
     /// to be given up.
-    pub(crate) fn run(&self, blk: &VirtioBlk) -> bool {
+    ///
+    /// `debts` is a number that changes with each answer of the device, or `None` if it owes none.
+    pub(crate) fn run(&self, is_dead: impl Fn() -> bool, debts: impl Fn() -> Option<u32>) -> bool {
         let mut patience = Patience::default();
 
         loop {
-            if blk.is_dead() || patience.is_over(blk.debts()) {
+            if is_dead() || patience.is_over(debts()) {
                 return true;
             }
 
             let mut on = self.on.lock();
             if *on {
-                // Nobody sends signals to the work item that this runs in.
+                // This runs in a work item, which gets no signals.
                 match self
                     .over
                     .wait_interruptible_timeout(&mut on, msecs_to_jiffies(INTERVAL))
@@ -79,7 +80,7 @@ impl Watch {
     }
 }
 
-/// How long nothing has come from a device that owes something.
+/// Counts how long a device that owes something has answered nothing.
 #[derive(Default)]
 struct Patience {
     debts: Option<u32>,
@@ -87,8 +88,7 @@ struct Patience {
 }
 
 impl Patience {
-    /// Whether it is over, an interval after the last call: `debts` is a number that changes with
-    /// each answer, or `None` if the device owes nothing.
+    /// Whether the device has had enough time. Called once in each interval.
     fn is_over(&mut self, debts: Option<u32>) -> bool {
         if debts.is_none() || debts != self.debts {
             self.debts = debts;
@@ -129,7 +129,7 @@ mod tests {
 
         assert!((0..PATIENCE).all(|_| !patience.is_over(Some(7))));
         assert!(patience.is_over(Some(7)));
-        // An answer in time makes a difference.
+        // An answer in time starts the count anew.
         let mut patience = Patience::default();
         assert!((0..PATIENCE).all(|_| !patience.is_over(Some(7))));
         assert!((0..PATIENCE).all(|_| !patience.is_over(Some(8))));

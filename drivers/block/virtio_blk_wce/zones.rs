@@ -1,38 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Zoned disks: their limits, and reports of their zones.
-//!
-//! Section 5.2.6 of the virtio specification. The device is not trusted: the block layer keeps
-//! arrays with an element for each zone, so what is reported has to be all zones, one after the
-//! other.
+//! Zoned disks: their limits, section 5.2.6 of the virtio specification.
 
-use crate::{
-    call::Calls,
-    disk::VirtioBlk,
-    limits::refuse,
-    queue::{Command, Purpose}, //
-};
+use crate::limits::refuse;
 use kernel::{device, prelude::*};
 use kernel_ext::{
     block::{
         limits::Limits,
-        virtio_blk::{config, feature, request, status, zone, Header},
-        zoned::{Zone, ZoneCondition, ZoneReport, ZoneType, ZonedLimits}, //
+        virtio_blk::{config, feature, zone},
+        zoned::ZonedLimits, //
     },
     ratelimit::Ratelimit,
-    virtio::{
-        Device,
-        Endian, //
-    },
+    virtio::Device,
 };
 
-/// The length of what precedes the zones of a report in bytes: `struct virtio_blk_zone_report`.
-const REPORT_HEADER: usize = 64;
-
-/// The length of a zone in a report in bytes: `struct virtio_blk_zone_descriptor`.
-const DESCRIPTOR: usize = 64;
-
-/// The length of the longest report that is asked for in bytes.
+/// The length in bytes of the longest report that the device is asked for.
 const MAX_REPORT: usize = 16384;
 
 /// The most zones that may be open or active at a time. The block layer sets memory aside for
@@ -43,10 +25,10 @@ const MAX_ZONES_AT_WORK: u32 = 1 << 16;
 ///
 /// # Errors
 ///
-/// `EINVAL` if the device says what cannot be.
+/// `EINVAL` if the device shows an impossible value.
 pub(crate) fn read_limits(dev: &Device<device::Bound>, limits: &mut Limits) -> Result {
     match dev.read_if(feature::ZONED, config::ZONE_MODEL) {
-        // Who manages a host-aware disk's zones is the host.
+        // The zones of a host-aware disk are managed by the host.
         None | Some(zone::MODEL_NONE | zone::MODEL_HOST_AWARE) => return Ok(()),
         Some(zone::MODEL_HOST_MANAGED) => (),
         Some(model) => return Err(refuse(dev, "model of zones", model.into())),
@@ -76,8 +58,8 @@ pub(crate) fn read_limits(dev: &Device<device::Bound>, limits: &mut Limits) -> R
     Ok(())
 }
 
-/// What can't be of what the device says of its zones. That their length is a power of two the
-/// specification does not demand, but the block layer does.
+/// The name and the value of a limit that is impossible, if there is one. Only the block layer
+/// demands that the length of zones is a power of two; the specification does not.
 fn impossible(zoned: &ZonedLimits) -> Option<(&'static str, u32)> {
     let append = u64::from(zoned.max_append_sectors) << kernel::block::SECTOR_SHIFT;
 
@@ -99,14 +81,13 @@ fn impossible(zoned: &ZonedLimits) -> Option<(&'static str, u32)> {
 /// The zones of a disk.
 #[pin_data]
 pub(crate) struct Zones {
-    /// Sectors of a zone, a power of two.
-    sectors: Option<u32>,
+    /// Sectors of a zone, a power of two; `None` if there are no zones.
+    pub(crate) sectors: Option<u32>,
     /// The length of the longest report in bytes.
-    report: usize,
+    pub(crate) report: usize,
+    /// Limits the rate of messages about reports.
     #[pin]
-    calls: Calls,
-    #[pin]
-    complaints: Ratelimit,
+    pub(crate) complaints: Ratelimit,
 }
 
 impl Zones {
@@ -118,7 +99,6 @@ impl Zones {
         pin_init!(Self {
             sectors,
             report,
-            calls <- Calls::new(Purpose::Zones),
             complaints <- Ratelimit::new(),
         })
     }
@@ -128,233 +108,16 @@ impl Zones {
         self.sectors.is_some()
     }
 
-    /// The callers that wait for a report.
-    pub(crate) fn calls(&self) -> &Calls {
-        &self.calls
-    }
-
     /// Whether two sectors are in the same zone.
     pub(crate) fn is_same(&self, one: u64, other: u64) -> bool {
         self.sectors
             .is_some_and(|sectors| (one ^ other) < u64::from(sectors))
     }
-
-    /// Reports the zones from that on that has the given sector.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if the device fails, or says what cannot be; those of [`Calls::call`]; `ENOMEM`.
-    pub(crate) fn report(
-        &self,
-        blk: &VirtioBlk,
-        sector: u64,
-        report: &mut ZoneReport<'_>,
-    ) -> Result {
-        let len = u64::from(self.sectors.ok_or(EOPNOTSUPP)?);
-        let capacity = report.capacity();
-        let mut next = sector & !(len - 1);
-
-        while !report.is_full() && next < capacity {
-            let header = Header::new(blk.endian(), request::ZONE_REPORT, 0, next);
-            let command = Command::new(header, &[], self.report, Purpose::Zones)?;
-            let command = self.calls.call(blk, command)?;
-            if command.device_status() != status::OK {
-                return Err(EIO);
-            }
-
-            let start = next;
-            for descriptor in descriptors(command.reply(), blk.endian()) {
-                if report.is_full() || next >= capacity {
-                    break;
-                }
-                let zone = parse(descriptor, blk.endian(), next, len.min(capacity - next))
-                    .ok_or_else(|| self.complain(blk, next))?;
-
-                report.add(zone)?;
-                next += len;
-            }
-            if next == start {
-                return Err(self.complain(blk, next));
-            }
-        }
-
-        Ok(())
-    }
-
-    /// Says that a zone cannot be as the device has it.
-    fn complain(&self, blk: &VirtioBlk, sector: u64) -> Error {
-        blk.with_device(|dev| {
-            if self.complaints.allows(c"virtio_blk_wce: zones") {
-                refuse(dev, "report of the zone at sector", sector);
-            }
-        });
-        EIO
-    }
-}
-
-/// The descriptors in a report, as many as it says it has and as there is room for.
-fn descriptors(reply: &[u8], endian: Endian) -> impl Iterator<Item = &[u8]> {
-    let count = number(reply, 0, endian).unwrap_or(0);
-
-    reply
-        .get(REPORT_HEADER..)
-        .unwrap_or_default()
-        .chunks_exact(DESCRIPTOR)
-        .take(usize::try_from(count).unwrap_or(usize::MAX))
-}
-
-/// The eight bytes at an offset, as a number.
-fn number(bytes: &[u8], offset: usize, endian: Endian) -> Option<u64> {
-    let bytes = bytes.get(offset..)?.first_chunk()?;
-
-    Some(endian.u64(u64::from_ne_bytes(*bytes)))
-}
-
-/// The zone that a descriptor tells of, if it is one that starts at `start` and is `len` sectors
-/// long.
-fn parse(descriptor: &[u8], endian: Endian, start: u64, len: u64) -> Option<Zone> {
-    let capacity = number(descriptor, 0, endian)?;
-    let write_pointer = number(descriptor, 16, endian)?;
-
-    if number(descriptor, 8, endian)? != start || capacity > len {
-        return None;
-    }
-
-    let kind = match *descriptor.get(24)? {
-        zone::CONVENTIONAL => ZoneType::Conventional,
-        zone::SEQUENTIAL_WRITE_REQUIRED => ZoneType::SequentialWriteRequired,
-        zone::SEQUENTIAL_WRITE_PREFERRED => ZoneType::SequentialWritePreferred,
-        _ => return None,
-    };
-    let condition = match *descriptor.get(25)? {
-        zone::NOT_WRITE_POINTER => ZoneCondition::NotWritePointer,
-        zone::EMPTY => ZoneCondition::Empty,
-        zone::IMPLICITLY_OPEN => ZoneCondition::ImplicitlyOpen,
-        zone::EXPLICITLY_OPEN => ZoneCondition::ExplicitlyOpen,
-        zone::CLOSED => ZoneCondition::Closed,
-        zone::READ_ONLY => ZoneCondition::ReadOnly,
-        zone::FULL => ZoneCondition::Full,
-        zone::OFFLINE => ZoneCondition::Offline,
-        _ => return None,
-    };
-    let possible = match condition {
-        ZoneCondition::ReadOnly | ZoneCondition::Offline => true,
-        ZoneCondition::NotWritePointer => kind == ZoneType::Conventional,
-        _ => kind != ZoneType::Conventional,
-    };
-    if !possible {
-        return None;
-    }
-
-    let write_pointer = match condition {
-        ZoneCondition::NotWritePointer | ZoneCondition::ReadOnly | ZoneCondition::Offline => {
-            u64::MAX
-        }
-        ZoneCondition::Empty => start,
-        ZoneCondition::Full => start + len,
-        _ if (start..start + len).contains(&write_pointer) => write_pointer,
-        _ => return None,
-    };
-
-    Some(Zone {
-        start,
-        len,
-        capacity,
-        write_pointer,
-        kind,
-        condition,
-    })
 }
 
 #[kunit_tests(virtio_blk_wce_zones)]
 mod tests {
     use super::*;
-
-    const ENDIAN: Endian = Endian::LITTLE;
-    const LEN: u64 = 256;
-
-    /// A descriptor of a zone at 512.
-    fn descriptor(
-        capacity: u64,
-        start: u64,
-        write_pointer: u64,
-        kind: u8,
-        state: u8,
-    ) -> [u8; DESCRIPTOR] {
-        let mut bytes = [0; DESCRIPTOR];
-        let numbers = [capacity, start, write_pointer];
-
-        for (to, from) in bytes.chunks_exact_mut(8).zip(numbers) {
-            to.copy_from_slice(&from.to_le_bytes());
-        }
-        bytes[24] = kind;
-        bytes[25] = state;
-        bytes
-    }
-
-    fn parsed(bytes: &[u8]) -> Option<Zone> {
-        parse(bytes, ENDIAN, 512, LEN)
-    }
-
-    #[test]
-    fn write_pointers_are_in_their_zone() {
-        for (pointer, good) in [(511, false), (512, true), (767, true), (768, false)] {
-            let bytes = descriptor(
-                LEN,
-                512,
-                pointer,
-                zone::SEQUENTIAL_WRITE_REQUIRED,
-                zone::CLOSED,
-            );
-
-            assert!(parsed(&bytes).is_some() == good);
-        }
-    }
-
-    #[test]
-    fn zones_follow_one_another() {
-        for (start, good) in [(0, false), (256, false), (512, true), (768, false)] {
-            let bytes = descriptor(
-                LEN,
-                start,
-                512,
-                zone::SEQUENTIAL_WRITE_REQUIRED,
-                zone::EMPTY,
-            );
-
-            assert!(parsed(&bytes).is_some() == good);
-        }
-    }
-
-    #[test]
-    fn what_is_unknown_is_refused() {
-        for kind in 0..=u8::MAX {
-            let bytes = descriptor(LEN, 512, 512, kind, zone::EMPTY);
-            assert!(parsed(&bytes).is_some() == (kind == 2 || kind == 3));
-        }
-        for state in 0..=u8::MAX {
-            let bytes = descriptor(LEN, 512, 512, zone::SEQUENTIAL_WRITE_REQUIRED, state);
-            let known = matches!(state, 1..=4 | 13..=15);
-            assert!(parsed(&bytes).is_some() == known);
-        }
-        let conventional = descriptor(LEN, 512, 0, zone::CONVENTIONAL, zone::NOT_WRITE_POINTER);
-        assert!(parsed(&conventional).is_some());
-        assert!(parsed(&descriptor(LEN + 1, 512, 512, 2, 1)).is_none());
-        assert!(parsed(&conventional[..40]).is_some());
-        assert!(parsed(&conventional[..25]).is_none());
-    }
-
-    #[test]
-    fn reports_are_as_long_as_they_are() {
-        let mut reply = [0; REPORT_HEADER + 2 * DESCRIPTOR + 1];
-
-        for (count, found) in [(0, 0), (1, 1), (2, 2), (3, 2), (u64::MAX, 2)] {
-            reply[..8].copy_from_slice(&count.to_le_bytes());
-            assert!(descriptors(&reply, ENDIAN).count() == found);
-        }
-        assert!(descriptors(&reply[..REPORT_HEADER], ENDIAN).count() == 0);
-        assert!(descriptors(&reply[..7], ENDIAN).count() == 0);
-    }
 
     #[test]
     fn zones_are_what_the_block_layer_takes() {

@@ -33,7 +33,7 @@ pub trait Attribute<D> {
     /// The reader gets the error.
     fn show(data: &D, out: &mut Page<'_>) -> Result;
 
-    /// Takes what a user wrote. Without this nobody can write.
+    /// Takes what a user wrote. An attribute without this function can't be written.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ impl<D> Definition<D> {
     }
 }
 
-/// The attributes of definitions, of which there is one less than `N`: a null-terminated array.
+/// A null-terminated array of the attributes of `N - 1` definitions.
 ///
 /// # Invariants
 ///
@@ -224,11 +224,10 @@ impl<D> RawGroup<D> {
     }
 }
 
-/// Attributes that disks are added with whose data is a `D`; made by
+/// The attributes of disks whose data is a `D`, made by
 /// [`disk_attributes!`](crate::disk_attributes).
 ///
-/// All that it is made of says of which data it is, so that attributes for other data can't be in
-/// it.
+/// Every part of it names the type of the data, so that it can't have attributes for other data.
 ///
 /// # Invariants
 ///
@@ -240,7 +239,7 @@ pub struct Group<D: 'static>([*const bindings::attribute_group; 2], PhantomData<
 unsafe impl<D> Sync for Group<D> {}
 
 impl<D> Group<D> {
-    /// The group, as disks are given it.
+    /// The group in the form that `device_add_disk()` takes.
     pub const fn new(group: &'static RawGroup<D>) -> Self {
         // INVARIANT: As it is written here.
         Self([&raw const group.0, null()], PhantomData)

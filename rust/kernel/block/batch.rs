@@ -35,7 +35,7 @@ use core::{
     ptr::{null_mut, NonNull}, //
 };
 
-/// Requests in a row: `struct rq_list`.
+/// A list of requests: `struct rq_list`.
 ///
 /// # Invariants
 ///
@@ -116,8 +116,8 @@ impl<R: Held> RequestList<R> {
 
 /// A request that a batch is about to end.
 ///
-/// The batch still has it. So there is no way from here to a mutable reference to the [`Request`],
-/// which could be exchanged for another one, nor to one that outlives the call that gets this.
+/// The batch still owns it. So a driver gets no mutable reference to the [`Request`], which it
+/// could exchange for another one, and no reference that outlives the call.
 pub struct Completed<'a, T: Operations>(&'a mut Request<T>);
 
 impl<T: Operations> Completed<'_, T> {
@@ -133,12 +133,12 @@ impl<T: Operations> Completed<'_, T> {
 /// # Invariants
 ///
 /// The pointer is null, or valid and not used by anybody else for `'a`.
-pub struct Completions<'a, T: Operations>(
+pub struct IoCompletionBatch<'a, T: Operations>(
     *mut bindings::io_comp_batch,
     PhantomData<(&'a mut bindings::io_comp_batch, T)>,
 );
 
-impl<T: Operations> Completions<'_, T> {
+impl<T: Operations> IoCompletionBatch<'_, T> {
     /// Takes the pointer that the block layer gave to a poll.
     ///
     /// # Safety
@@ -150,20 +150,27 @@ impl<T: Operations> Completions<'_, T> {
         Self(raw, PhantomData)
     }
 
-    /// Ends a request that a poll has found: with the others of the batch if it may be and `ok` is
-    /// set, otherwise by [`Operations::complete`].
+    /// Ends a request that a poll has found, together with the others of the batch. `error` is set
+    /// if it has failed.
+    ///
+    /// # Errors
+    ///
+    /// Gives the request back if it can't be ended with others, because it has failed or because
+    /// there is no batch: it is to be ended by itself.
     #[inline]
-    pub fn add(&mut self, rq: Request<T>, ok: bool) {
+    pub fn add_request(&mut self, rq: Request<T>, error: bool) -> Result<(), Request<T>> {
         let rq = rq.into_raw();
 
         // SAFETY: The request is valid and was ours. Each of the functions returns false if it left
         // it to us. By the type invariant there is no batch or it is valid; all requests in one
         // that has `end` are of `T`, because the C function compares.
         unsafe {
-            if !bindings::blk_mq_complete_request_remote(rq.as_ptr())
-                && !bindings::blk_mq_add_to_batch(rq.as_ptr(), self.0, !ok, Some(Self::end))
+            if bindings::blk_mq_complete_request_remote(rq.as_ptr())
+                || bindings::blk_mq_add_to_batch(rq.as_ptr(), self.0, error, Some(Self::end))
             {
-                T::complete(Request::from_raw(rq));
+                Ok(())
+            } else {
+                Err(Request::from_raw(rq))
             }
         }
     }
@@ -174,8 +181,8 @@ impl<T: Operations> Completions<'_, T> {
         let mut next = unsafe { (*batch).req_list.head };
 
         while let Some(ptr) = NonNull::new(next) {
-            // SAFETY: Each request in the batch was a `Request` that `add()` gave up, and is in no
-            // other list.
+            // SAFETY: Each request in the batch was a `Request` that `add_request()` took, and is
+            // in no other list.
             let mut rq = ManuallyDrop::new(unsafe {
                 next = (*ptr.as_ptr()).__bindgen_anon_1.rq_next;
                 Request::from_raw(ptr)

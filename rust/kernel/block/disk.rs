@@ -15,10 +15,10 @@
 //! #     tags: Arc<TagSet<T>>,
 //! #     mut limits: Limits,
 //! #     numbers: Numbers,
-//! #     data: Arc<T::Data>,
+//! #     data: Arc<T::QueueData>,
 //! #     sectors: u64,
 //! #     parent: &device::Device<device::Bound>,
-//! #     attributes: &'static Group<T::Data>,
+//! #     attributes: &'static Group<T::QueueData>,
 //! # ) -> Result {
 //! let disk = Arc::pin_init(Disk::new(tags, &mut limits, c"vda", numbers, data), GFP_KERNEL)?;
 //!
@@ -79,8 +79,8 @@ enum Visibility {
 /// # Invariants
 ///
 /// - `disk` is a valid disk made by `__blk_mq_alloc_disk()` with the tag set `tags`.
-/// - `private_data` and `queuedata` are the pointer of an `Arc<T::Data>`, one reference of which
-///   the disk owns.
+/// - `private_data` and `queuedata` are the pointer of an `Arc<T::QueueData>`, one reference of
+///   which the disk owns.
 /// - `visibility` is `Live` between a successful `device_add_disk()` and `del_gendisk()`, both of
 ///   which are called at most once, with the lock held.
 /// - `quiesced` is set while the queue is quiesced once by this.
@@ -127,7 +127,7 @@ impl<T: Operations> Disk<T> {
         limits: &'a mut Limits,
         name: &'a CStr,
         numbers: Numbers,
-        data: Arc<T::Data>,
+        data: Arc<T::QueueData>,
     ) -> impl PinInit<Self, Error> + use<'a, T> {
         // INVARIANT: By the calls and assignments of `alloc()`.
         try_pin_init!(Self {
@@ -143,7 +143,7 @@ impl<T: Operations> Disk<T> {
         limits: &mut Limits,
         name: &CStr,
         numbers: Numbers,
-        data: Arc<T::Data>,
+        data: Arc<T::QueueData>,
     ) -> Result<NonNull<bindings::gendisk>> {
         let name = name.to_bytes_with_nul();
         if name.len() > bindings::DISK_NAME_LEN as usize {
@@ -162,7 +162,7 @@ impl<T: Operations> Disk<T> {
         })
         .inspect_err(|_| {
             // SAFETY: The pointer comes from `into_raw()` above, and nobody got it.
-            drop(unsafe { Arc::from_raw(data.cast::<T::Data>()) })
+            drop(unsafe { Arc::from_raw(data.cast::<T::QueueData>()) })
         })?;
 
         // SAFETY: The disk is valid, and nobody else knows of it.
@@ -216,14 +216,15 @@ impl<T: Operations> Disk<T> {
         unsafe { bindings::set_disk_ro(self.disk.as_ptr(), true) };
     }
 
-    /// Sets the capacity in sectors of 512 bytes. Users of a disk that they see are told with an
-    /// uevent if it changed.
+    /// Sets the capacity in sectors of 512 bytes. If the disk is visible and the capacity has
+    /// changed, there is a uevent.
     pub fn set_capacity(&self, sectors: u64) {
         // SAFETY: By the type invariant the disk is valid.
         unsafe { bindings::set_capacity_and_notify(self.disk.as_ptr(), sectors) };
     }
 
-    /// Learns the zones of a zoned disk, by [`Operations::report_zones`]. Before it is added.
+    /// Lets the block layer learn the zones of a zoned disk, by [`Operations::report_zones`].
+    /// Called before the disk is added.
     ///
     /// # Errors
     ///
@@ -239,10 +240,10 @@ impl<T: Operations> Disk<T> {
     }
 
     /// What the disk's queues and attributes share.
-    pub fn data(&self) -> ArcBorrow<'_, T::Data> {
+    pub fn data(&self) -> ArcBorrow<'_, T::QueueData> {
         // SAFETY: By the type invariant the private data is the pointer of an `Arc`, of which the
         // disk has a reference as long as it exists.
-        unsafe { ArcBorrow::from_raw((*self.disk.as_ptr()).private_data.cast::<T::Data>()) }
+        unsafe { ArcBorrow::from_raw((*self.disk.as_ptr()).private_data.cast::<T::QueueData>()) }
     }
 
     /// Adds the disk to the system, with the attributes of `group`: I/O begins.
@@ -256,21 +257,21 @@ impl<T: Operations> Disk<T> {
     pub fn add(
         self: &Arc<Self>,
         parent: &device::Device<device::Bound>,
-        group: &'static Group<T::Data>,
+        group: &'static Group<T::QueueData>,
     ) -> Result {
         // The callbacks and attributes of a disk are those of the driver's module, which can be
         // unloaded when no device is bound to it any more, whether or not the disk was leaked.
         devres::register(parent, Registration(self.clone()), GFP_KERNEL)?;
 
-        // Held until the disk is added: whoever removes it meanwhile has to wait.
+        // Held until the disk is added, so that removing it waits for that.
         let mut visibility = self.visibility.lock();
         if *visibility != Visibility::New {
             return Err(EBUSY);
         }
         *visibility = Visibility::Over;
 
-        // SAFETY: The disk is valid and was not added. `device::Device` is a transparent wrapper
-        // of `struct device`. The attributes take the `T::Data` that is the disk's private data.
+        // SAFETY: The disk is valid and was not added. `device::Device` is a transparent wrapper of
+        // `struct device`. The attributes take the `T::QueueData` that is the disk's private data.
         to_result(unsafe {
             bindings::device_add_disk(
                 core::ptr::from_ref(parent).cast_mut().cast(),
@@ -289,7 +290,7 @@ impl<T: Operations> Disk<T> {
         // Requests that are held back would never end.
         self.unquiesce();
 
-        // Held until the disk is removed: this returns only when it is, whoever does it.
+        // Held until the disk is removed, so that every caller returns only when it is.
         let mut visibility = self.visibility.lock();
         if core::mem::replace(&mut *visibility, Visibility::Over) == Visibility::Live {
             // SAFETY: By the type invariant the disk was added and not removed since.
@@ -297,8 +298,8 @@ impl<T: Operations> Disk<T> {
         }
     }
 
-    /// Has flushes reach the driver, also if a user has turned them off in `queue/write_cache`. In
-    /// that case this waits until no request is in flight, and holds new ones back meanwhile.
+    /// Makes flushes reach the driver again if a user has turned them off in `queue/write_cache`.
+    /// If so, this waits until no request is in flight, and holds new ones back meanwhile.
     ///
     /// # Errors
     ///
@@ -332,8 +333,8 @@ impl<T: Operations> Disk<T> {
             return;
         }
 
-        // Not frozen for all that time: a submitter would have to wait, who may be needed for what
-        // the driver is about to do.
+        // The queue is not frozen all the time. Submitters would have to wait then, and the driver
+        // may need one of them for what it is about to do.
         //
         // SAFETY: The queue is valid; it is frozen and unfrozen in pairs, by one thread, which
         // allocates no memory in between.
@@ -352,8 +353,8 @@ impl<T: Operations> Disk<T> {
         }
     }
 
-    /// Runs the queues that [`HwQueue::stop`] has stopped, at once, but not in this context, which
-    /// may be atomic.
+    /// Runs the queues that [`HwQueue::stop`] has stopped. They run in a work item, so that this
+    /// may be called in atomic context.
     ///
     /// [`HwQueue::stop`]: super::mq::HwQueue::stop
     pub fn restart_queues(&self) {
@@ -361,7 +362,7 @@ impl<T: Operations> Disk<T> {
         unsafe { bindings::blk_mq_start_stopped_hw_queues(self.queue(), true) };
     }
 
-    /// Wakes up who polls the attribute of this name.
+    /// Wakes up those who poll the attribute of this name.
     pub fn notify(&self, attribute: &CStr) {
         // SAFETY: The kobject is valid, and the name a C string.
         unsafe {
@@ -389,7 +390,7 @@ impl<T: Operations> Disk<T> {
         // reference to its data until it is freed.
         let (data, sectors) = unsafe {
             (
-                &*(*disk).private_data.cast::<T::Data>(),
+                &*(*disk).private_data.cast::<T::QueueData>(),
                 (*(*disk).part0).bd_nr_sectors,
             )
         };
@@ -420,7 +421,7 @@ impl<T: Operations> Disk<T> {
         // is freed, and what belongs to it.
         let (data, mut report) = unsafe {
             (
-                &*(*disk).private_data.cast::<T::Data>(),
+                &*(*disk).private_data.cast::<T::QueueData>(),
                 ZoneReport::from_raw(disk, args, wanted),
             )
         };
@@ -434,7 +435,7 @@ impl<T: Operations> Disk<T> {
     extern "C" fn free_disk(disk: *mut bindings::gendisk) {
         // SAFETY: By the type invariant the private data is a reference of the disk's own. The
         // block layer calls this once, for a disk that was added, when nobody uses it any more.
-        drop(unsafe { Arc::from_raw((*disk).private_data.cast::<T::Data>()) });
+        drop(unsafe { Arc::from_raw((*disk).private_data.cast::<T::QueueData>()) });
     }
 }
 
@@ -459,7 +460,7 @@ impl<T: Operations> PinnedDrop for Disk<T> {
         // `free_disk()` is not called. `tags`, which freeing it needs, is dropped later.
         unsafe {
             let added = (*disk).state & ADDED != 0;
-            let data = (*disk).private_data.cast::<T::Data>();
+            let data = (*disk).private_data.cast::<T::QueueData>();
 
             bindings::put_disk(disk);
             if !added {

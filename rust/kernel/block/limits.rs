@@ -18,7 +18,7 @@ use kernel::block::SECTOR_SIZE;
 
 /// The limits of a queue, and the features of the disk: `struct queue_limits`.
 ///
-/// What contradicts itself is refused where limits are applied.
+/// Limits that contradict each other are refused when they are applied.
 #[repr(transparent)]
 pub struct Limits(bindings::queue_limits);
 
@@ -42,14 +42,14 @@ impl Limits {
         &mut self.0
     }
 
-    /// Flushes reach the driver, because the disk has a volatile cache.
+    /// Makes flushes reach the driver, because the disk has a volatile cache.
     pub fn set_write_cache(&mut self) {
         self.0.features |= bindings::BLK_FEAT_WRITE_CACHE;
     }
 
-    /// Writes that have to be on stable storage when they end reach the driver
-    /// [marked so](super::request::RequestInner::is_fua), instead of being followed by a flush. Has
-    /// no effect without [`Self::set_write_cache`].
+    /// Makes writes that have to be on stable storage when they end reach the driver with
+    /// [a mark](super::request::RequestInner::is_fua), instead of being followed by a flush. Has no
+    /// effect without [`Self::set_write_cache`].
     pub fn set_fua(&mut self) {
         self.0.features |= bindings::BLK_FEAT_FUA;
     }
@@ -68,7 +68,8 @@ impl Limits {
         self.0.max_segment_size
     }
 
-    /// The disk is zoned. Writes are as coarse as the zones demand, and nothing can be discarded.
+    /// Makes the disk a zoned one. Its blocks are as large as the granularity of writes to zones,
+    /// and nothing can be discarded.
     pub fn set_zoned(&mut self, zoned: ZonedLimits) {
         self.0.features |= bindings::BLK_FEAT_ZONED;
         self.0.chunk_sectors = zoned.zone_sectors;
@@ -81,50 +82,50 @@ impl Limits {
         self.0.max_hw_discard_sectors = 0;
     }
 
-    /// Sectors of 512 bytes of a zone, if the disk is zoned.
+    /// The length of a zone in sectors of 512 bytes, if the disk is zoned.
     pub fn zone_sectors(&self) -> Option<u32> {
         let zoned = self.0.features & bindings::BLK_FEAT_ZONED != 0;
 
         zoned.then_some(self.0.chunk_sectors)
     }
 
-    /// The most segments of a request, and the longest of them in bytes.
+    /// Sets the largest number of segments of a request, and the length of the longest in bytes.
     pub fn set_segments(&mut self, most: u16, longest: u32) {
         self.0.max_segments = most;
         self.0.max_segment_size = longest;
         self.0.max_hw_sectors = u32::MAX;
     }
 
-    /// The most segments of a request.
+    /// The largest number of segments of a request.
     pub fn max_segments(&self) -> u16 {
         self.0.max_segments
     }
 
-    /// Changes the most segments of a request.
+    /// Sets the largest number of segments of a request.
     pub fn set_max_segments(&mut self, most: u16) {
         self.0.max_segments = most;
     }
 
-    /// Discards are taken: of so many sectors of 512 bytes, in so many ranges, and aligned to so
-    /// many bytes.
+    /// Makes the disk take discards of up to `sectors` sectors of 512 bytes, in up to `ranges`
+    /// ranges, each aligned to `granularity` bytes.
     pub fn set_discard(&mut self, sectors: u32, ranges: u16, granularity: u32) {
         self.0.max_hw_discard_sectors = sectors;
         self.0.max_discard_segments = ranges;
         self.0.discard_granularity = granularity;
     }
 
-    /// So many sectors of 512 bytes can be erased at once. Ranges and alignment are those of
+    /// Sets how many sectors of 512 bytes can be erased at once. Ranges and alignment are those of
     /// [`Self::set_discard`].
     pub fn set_secure_erase(&mut self, sectors: u32) {
         self.0.max_secure_erase_sectors = sectors;
     }
 
-    /// So many sectors of 512 bytes can be written with zeroes at once.
+    /// Sets how many sectors of 512 bytes can be written with zeroes at once.
     pub fn set_write_zeroes(&mut self, sectors: u32) {
         self.0.max_write_zeroes_sectors = sectors;
     }
 
-    /// The logical block size in bytes.
+    /// Sets the logical block size in bytes.
     pub fn set_logical_block_size(&mut self, bytes: u32) {
         self.0.logical_block_size = bytes;
     }
@@ -134,22 +135,22 @@ impl Limits {
         self.0.logical_block_size
     }
 
-    /// The physical block size in bytes.
+    /// Sets the physical block size in bytes.
     pub fn set_physical_block_size(&mut self, bytes: u32) {
         self.0.physical_block_size = bytes;
     }
 
-    /// The offset of the first aligned block in bytes.
+    /// Sets the offset of the first aligned block in bytes.
     pub fn set_alignment_offset(&mut self, bytes: u32) {
         self.0.alignment_offset = bytes;
     }
 
-    /// The smallest I/O without a penalty in bytes.
+    /// Sets the smallest I/O without a penalty in bytes.
     pub fn set_io_min(&mut self, bytes: u32) {
         self.0.io_min = bytes;
     }
 
-    /// The best size of sustained I/O in bytes.
+    /// Sets the best size of sustained I/O in bytes.
     pub fn set_io_opt(&mut self, bytes: u32) {
         self.0.io_opt = bytes;
     }

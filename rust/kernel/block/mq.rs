@@ -18,7 +18,7 @@
 //! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)
 
 use super::{
-    batch::{Completed, Completions, RequestList},
+    batch::{Completed, IoCompletionBatch, RequestList},
     request::{Held, IdleRequest, Request, RequestInner, Status},
     zoned::ZoneReport, //
 };
@@ -32,7 +32,8 @@ use kernel::{
     ModuleMetadata, //
 };
 
-/// The number of hardware queues that are worth having: at most `most`, and no more than CPUs.
+/// The number of hardware queues that are worth having: at most `most`, and at most one for each
+/// CPU.
 pub fn possible_queues(most: u32) -> u32 {
     // SAFETY: The function has no requirements.
     unsafe { bindings::blk_mq_num_possible_queues(most) }
@@ -63,9 +64,10 @@ pub trait Operations: Sized + Send + Sync + 'static {
     type RequestData: Send;
 
     /// What the disk's queues and attributes share.
-    type Data: Send + Sync;
+    type QueueData: Send + Sync;
 
-    /// Makes what a request carries: once for each, not anew for each use. It stays where it is.
+    /// Makes what a request carries. That is done once for each request, not for each use of it,
+    /// and what is made stays in its place.
     fn new_request_data() -> impl PinInit<Self::RequestData>;
 
     /// Passes a request on to the device.
@@ -76,10 +78,10 @@ pub trait Operations: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Gives back the request with what hinders it. The block layer tries again later if that is
-    /// [`Status::RESOURCE`] or [`Status::DEV_RESOURCE`], and ends it otherwise.
+    /// Gives the request back with the reason. The block layer tries again later if that is
+    /// [`Status::RESOURCE`] or [`Status::DEV_RESOURCE`], and ends the request otherwise.
     fn queue_rq(
-        data: &Self::Data,
+        data: &Self::QueueData,
         hw: HwQueue<'_>,
         rq: IdleRequest<Self>,
         last: bool,
@@ -88,10 +90,10 @@ pub trait Operations: Sized + Send + Sync + 'static {
 
     /// Passes requests, for any hardware queues of a disk, on to the device together.
     ///
-    /// Returns those that it did not [start](IdleRequest::start) because something hinders them:
-    /// [`Self::queue_rq`] gets them one by one and tells what.
+    /// Returns those that it could not pass on, and did not [start](IdleRequest::start).
+    /// [`Self::queue_rq`] gets them one by one, and gives the reason.
     fn queue_rqs(
-        _data: &Self::Data,
+        _data: &Self::QueueData,
         _requests: RequestList<IdleRequest<Self>>,
         _section: Section<'_>,
     ) -> RequestList<IdleRequest<Self>> {
@@ -99,16 +101,16 @@ pub trait Operations: Sized + Send + Sync + 'static {
     }
 
     /// Tells the device of requests that were queued without `last`.
-    fn commit_rqs(_data: &Self::Data, _hw: HwQueue<'_>, _section: Section<'_>) {
+    fn commit_rqs(_data: &Self::QueueData, _hw: HwQueue<'_>, _section: Section<'_>) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Looks for requests of a polled queue that the device has answered, and gives them to
-    /// `completions`. Returns how many there were.
+    /// `batch`. Returns how many there were.
     fn poll(
-        _data: &Self::Data,
+        _data: &Self::QueueData,
         _hw: HwQueue<'_>,
-        _completions: &mut Completions<'_, Self>,
+        _batch: &mut IoCompletionBatch<'_, Self>,
     ) -> usize {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -124,7 +126,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// # Errors
     ///
     /// The caller gets the error.
-    fn geometry(_data: &Self::Data, _sectors: u64) -> Result<Geometry> {
+    fn geometry(_data: &Self::QueueData, _sectors: u64) -> Result<Geometry> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -133,7 +135,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// # Errors
     ///
     /// The caller gets the error.
-    fn report_zones(_data: &Self::Data, _sector: u64, _report: &mut ZoneReport<'_>) -> Result {
+    fn report_zones(_data: &Self::QueueData, _sector: u64, _report: &mut ZoneReport<'_>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 }
@@ -168,7 +170,7 @@ impl HwQueue<'_> {
         unsafe { (*self.0.as_ptr()).queue_num as usize }
     }
 
-    /// Takes no more requests until
+    /// Stops the queue: the driver gets no requests of it until
     /// [`restart_queues`](super::disk::Disk::restart_queues).
     pub fn stop(&self) {
         // SAFETY: By the type invariant the queue is valid.
@@ -181,7 +183,7 @@ impl HwQueue<'_> {
 pub struct QueueCounts {
     /// Queues whose requests end by interrupts; at least one.
     pub interrupt: u16,
-    /// Queues whose requests end when who sent them [polls](Operations::poll).
+    /// Queues whose requests end when their submitter [polls](Operations::poll).
     pub poll: u16,
 }
 
@@ -212,14 +214,14 @@ pub unsafe trait HwQueues {
     ) -> Result<R>;
 }
 
-/// What CPUs are mapped to queues by.
+/// What the mapping of CPUs to queues is made from.
 struct Mapping<'a> {
     /// Whose interrupts the queues have.
     dev: &'a device::Device<device::Bound>,
     counts: QueueCounts,
 }
 
-/// The requests that disks of `T` have.
+/// A tag set: the requests that disks of `T` have.
 ///
 /// # Invariants
 ///
@@ -326,12 +328,12 @@ impl<T: Operations> Vtable<T> {
     ///
     /// `hctx` must be a valid hardware queue of a disk of `T` for `'a`.
     #[inline]
-    unsafe fn borrow<'a>(hctx: *mut bindings::blk_mq_hw_ctx) -> (&'a T::Data, HwQueue<'a>) {
-        // SAFETY: By the requirement of this function. A disk of `T` has a `T::Data` for the data
-        // of its queue, which is dropped only after its queues are dead.
+    unsafe fn borrow<'a>(hctx: *mut bindings::blk_mq_hw_ctx) -> (&'a T::QueueData, HwQueue<'a>) {
+        // SAFETY: By the requirement of this function. A disk of `T` has a `T::QueueData` for the
+        // data of its queue, which is dropped only after its queues are dead.
         unsafe {
             (
-                &*(*(*hctx).queue).queuedata.cast::<T::Data>(),
+                &*(*(*hctx).queue).queuedata.cast::<T::QueueData>(),
                 // INVARIANT: By the requirement of this function.
                 HwQueue(NonNull::new_unchecked(hctx), PhantomData),
             )
@@ -410,10 +412,10 @@ impl<T: Operations> Vtable<T> {
     ) -> c_int {
         // SAFETY: The block layer passes a valid hardware queue, and a batch of its caller's or
         // none.
-        let ((data, hw), mut completions) =
-            unsafe { (Self::borrow(hctx), Completions::from_raw(iob)) };
+        let ((data, hw), mut batch) =
+            unsafe { (Self::borrow(hctx), IoCompletionBatch::from_raw(iob)) };
 
-        c_int::try_from(T::poll(data, hw, &mut completions)).unwrap_or(c_int::MAX)
+        c_int::try_from(T::poll(data, hw, &mut batch)).unwrap_or(c_int::MAX)
     }
 
     extern "C" fn commit_rqs(hctx: *mut bindings::blk_mq_hw_ctx) {

@@ -3,22 +3,19 @@
 //! Numbers of block devices.
 //!
 //! ```
-//! # use kernel_ext::block::number::{Index, Major, Numbers};
-//! # fn example() -> Result<(Major, Index, Numbers)> {
+//! # use kernel_ext::block::number::{Major, Numbers};
+//! # fn example(index: u32) -> Result<(Major, Numbers)> {
 //! let major = Major::register(c"virtblk")?;
-//! // Each is free again when it is dropped.
-//! let index = Index::alloc(0..=25)?;
 //! let numbers = Numbers {
 //!     major: major.number(),
-//!     first_minor: index.get() * 16,
+//!     first_minor: index * 16,
 //!     minors: 16,
 //! };
-//! # Ok((major, index, numbers))
+//! # Ok((major, numbers))
 //! # }
 //! ```
 //!
-//! C headers: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h),
-//! [`include/linux/idr.h`](srctree/include/linux/idr.h)
+//! C header: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
 
 use crate::bindings;
 use kernel::{error::to_result, prelude::*};
@@ -30,7 +27,7 @@ pub struct Numbers {
     pub major: u32,
     /// The disk's own minor number.
     pub first_minor: u32,
-    /// The number of minor numbers, for the disk and for partitions.
+    /// How many minor numbers there are, for the disk and its partitions.
     pub minors: u32,
 }
 
@@ -67,44 +64,5 @@ impl Drop for Major {
     fn drop(&mut self) {
         // SAFETY: The number was registered under this name.
         unsafe { bindings::unregister_blkdev(self.number, self.name.as_char_ptr()) };
-    }
-}
-
-/// The index of a disk among those of this module, until it is dropped.
-pub struct Index(u32);
-
-impl Index {
-    /// Takes the lowest free index of `range`.
-    ///
-    /// # Errors
-    ///
-    /// `ENOSPC` if there is none, `ENOMEM`.
-    #[inline(never)]
-    pub fn alloc(range: core::ops::RangeInclusive<u32>) -> Result<Self> {
-        // SAFETY: The helper returns a valid IDA.
-        let index = unsafe {
-            bindings::ida_alloc_range(
-                crate::bindings::index_ida(),
-                *range.start(),
-                *range.end(),
-                bindings::GFP_KERNEL,
-            )
-        };
-        to_result(index)?;
-
-        Ok(Self(index as u32))
-    }
-
-    /// The index.
-    pub fn get(&self) -> u32 {
-        self.0
-    }
-}
-
-impl Drop for Index {
-    #[inline(never)]
-    fn drop(&mut self) {
-        // SAFETY: The index was allocated from this IDA, and is given back once.
-        unsafe { bindings::ida_free(crate::bindings::index_ida(), self.0) };
     }
 }

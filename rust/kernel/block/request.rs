@@ -269,10 +269,10 @@ impl<T: Operations> RequestInner<T> {
 
     /// What the disk's queues and attributes share.
     #[inline]
-    pub fn disk_data(&self) -> &T::Data {
+    pub fn queue_data(&self) -> &T::QueueData {
         // SAFETY: By the type invariant the request is valid and so is its queue, which is one of
         // a disk of `T`; its data is dropped after all requests have ended.
-        unsafe { &*(*(*self.as_raw()).q).queuedata.cast::<T::Data>() }
+        unsafe { &*(*(*self.as_raw()).q).queuedata.cast::<T::QueueData>() }
     }
 
     /// The length of the data in bytes.
@@ -438,6 +438,14 @@ impl<T: Operations> IdleRequest<T> {
         Ok(())
     }
 
+    /// Ends the request, which the device does not get.
+    #[inline]
+    pub fn end(self, status: Status) {
+        // SAFETY: The request is valid and ours; it is given back to the block layer. That ends
+        // requests that were not started as well, such as those that a driver rejects.
+        unsafe { bindings::blk_mq_end_request(self.0.as_raw(), status.into_raw()) };
+    }
+
     /// Tells the block layer that the device is about to get the request.
     #[inline]
     pub fn start(self) -> Request<T> {
@@ -476,9 +484,9 @@ impl<T: Operations> Request<T> {
         unsafe { bindings::blk_mq_requeue_request(self.into_raw().as_ptr(), true) };
     }
 
-    /// The device has answered: has [`Operations::complete`] called, on the CPU that sent the
-    /// request if that is wanted. Whoever has it by `fail_io_timeout` pretend that the device has
-    /// not answered, waits.
+    /// Completes a request that the device has answered: [`Operations::complete`] is called, on the
+    /// CPU that submitted the request if the queue is set so. The fault injection `fail_io_timeout`
+    /// can keep that from happening, as if the device had not answered.
     #[inline]
     pub fn complete(self) {
         // SAFETY: The request is valid and ours; it is given to the block layer, which gives it

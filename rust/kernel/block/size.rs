@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sizes as people say them.
+//! Sizes in units that people read.
 //!
 //! ```
 //! # use kernel_ext::block::size::Size;

@@ -108,7 +108,7 @@ impl Zone {
     }
 }
 
-/// Somebody who wants to know the zones of a disk from some sector on.
+/// A report of the zones of a disk, beginning with some sector, to a caller of the block layer.
 ///
 /// # Invariants
 ///
@@ -162,7 +162,7 @@ impl ZoneReport<'_> {
     ///
     /// # Errors
     ///
-    /// What the asker does not like of it; `EOPNOTSUPP` if the kernel does not know zones.
+    /// Those of the caller, who may refuse a zone; `EOPNOTSUPP` if the kernel does not know zones.
     pub fn add(&mut self, zone: Zone) -> Result {
         self.pass_on(&mut zone.to_raw())?;
         self.found += 1;

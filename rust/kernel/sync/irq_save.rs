@@ -23,8 +23,7 @@ pub type SpinLockIrqSaveGuard<'a, T> = Guard<'a, T, SpinLockIrqSaveBackend>;
 /// The backend of a [`SpinLockIrqSave`].
 pub struct SpinLockIrqSaveBackend;
 
-// SAFETY: The C functions see to it that one at a time has the lock. Relocking locks in the same
-// way.
+// SAFETY: The C functions let one context at a time have the lock. Relocking locks in the same way.
 unsafe impl Backend for SpinLockIrqSaveBackend {
     type State = bindings::spinlock_t;
     /// Whether interrupts were enabled: the flags of the C functions.

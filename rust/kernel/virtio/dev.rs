@@ -16,7 +16,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// What the status field of a device is that is not there.
+/// The value of the status field if the device is not there.
 const ABSENT: u32 = 0xff;
 
 /// Bits of the device status field.
@@ -73,15 +73,15 @@ impl<Ctx: device::DeviceContext> Device<Ctx> {
 }
 
 impl Device<device::Bound> {
-    /// Resets the device: it forgets all negotiated and stops the use of its virtqueues.
+    /// Resets the device: it forgets what was negotiated, and stops using its virtqueues.
     ///
     /// Callbacks of virtqueues are not running any more when it returns. Section 2.4 of the virtio
     /// specification.
     ///
-    /// A device that is not there any more can't be reset, and does nothing either: its virtqueues
-    /// are marked as broken instead. Transports wait for a device to say that it is reset, which
-    /// would last for ever. It still does for one that goes after this has looked, as with every
-    /// driver.
+    /// A device that is not there any more does nothing, and is not reset, since its transport
+    /// would wait for ever until it says that it is. Its virtqueues are marked as broken instead.
+    /// If the device goes away between the look and the reset the transport still waits, as it does
+    /// with every driver.
     pub(crate) fn reset(&self) {
         if self.is_absent() {
             // SAFETY: `self` is a valid and bound device, which always has its operations.
@@ -115,7 +115,7 @@ impl Device<device::Bound> {
         unsafe { bindings::virtio_add_status(self.as_raw(), status) };
     }
 
-    /// Whether the device was pulled out: then all that is read of it is ones.
+    /// Whether the device was pulled out: every bit that is read of it is one then.
     fn is_absent(&self) -> bool {
         self.status() == ABSENT
     }
@@ -136,8 +136,8 @@ impl Device<device::Bound> {
         self.status() & (READY | bindings::VIRTIO_CONFIG_S_FAILED) != 0
     }
 
-    /// Makes the device one that nobody has used, and negotiates the features that the bus has
-    /// found. Does nothing if it is one already.
+    /// Resets a device that another driver has left running, and negotiates the features that the
+    /// bus has found. Does nothing to any other device.
     ///
     /// # Errors
     ///

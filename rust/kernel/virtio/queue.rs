@@ -106,8 +106,8 @@ unsafe impl<B: Buffer, S: Send> Send for Ring<B, S> {}
 
 /// A locked ring, until this is dropped. Dereferences to what the driver keeps under the lock.
 ///
-/// It gives no mutable reference to the ring itself, by which two rings could change places: the
-/// one who deletes a virtqueue relies on it being where he has put it.
+/// It gives no mutable reference to the ring itself, by which two rings could be exchanged.
+/// Deleting a virtqueue relies on its being in the ring that it was put into.
 pub struct RingGuard<'a, B: Buffer, S>(SpinLockIrqSaveGuard<'a, Ring<B, S>>);
 
 impl<B: Buffer, S> Deref for RingGuard<'_, B, S> {
@@ -326,8 +326,8 @@ fn ring_size(vq: NonNull<bindings::virtqueue>) -> u32 {
 /// # Invariants
 ///
 /// The virtqueue was found in its ring within an RCU read-side critical section that lasts as long
-/// as `'rcu`. The one who deletes a virtqueue first takes it out of its ring, under the ring's
-/// lock, and then waits for all such sections: see [`disconnect`].
+/// as `'rcu`. A virtqueue is deleted only after it was taken out of its ring, under the ring's
+/// lock, and after a wait for all such sections: see [`disconnect`].
 #[must_use = "the device may not look for the buffers until it is told"]
 pub struct Kick<'rcu>(Option<NonNull<bindings::virtqueue>>, Section<'rcu>);
 
@@ -336,9 +336,9 @@ impl Kick<'_> {
     #[inline]
     pub fn notify(self) {
         if let Some(vq) = self.0 {
-            // SAFETY: By the type invariant whoever deletes the virtqueue waits for the section in
-            // which this runs: `'rcu` has not ended, for `self` exists, and the section can't end
-            // while it is borrowed.
+            // SAFETY: By the type invariant the virtqueue is not deleted before the end of the
+            // section in which this runs: `'rcu` has not ended, for `self` exists, and the section
+            // can't end while it is borrowed.
             unsafe { bindings::virtqueue_notify(vq.as_ptr()) };
         }
     }
@@ -452,7 +452,7 @@ impl<B: Buffer, S> Queues<B, S> {
     /// Calls `f` with the device, unless that is not set up. May sleep: the device stays set up
     /// meanwhile.
     pub fn with_device<R>(&self, f: impl FnOnce(&Device<device::Bound>) -> R) -> Option<R> {
-        // Locked while `f` runs: whoever unbinds the device takes the lock to disconnect it first.
+        // Locked while `f` runs: before the device is unbound it is disconnected under this lock.
         let connected = self.connected.lock();
 
         Some(f(connected.as_ref()?.dev()))
@@ -485,7 +485,7 @@ fn disconnect_from<T: Handler>(handler: &T, dev: Option<&Device<device::Bound>>)
         queue.lock().0.vq = None;
     }
 
-    // Whoever found one in its ring before may still be about to notify through it.
+    // A caller that found one in its ring before may still be about to notify through it.
     rcu::synchronize_rcu();
 
     // After this no callback runs, and the device leaves all buffers alone.
@@ -546,7 +546,7 @@ macro_rules! impl_has_queues {
     };
 }
 
-/// Whoever has the virtqueues of a device and answers for them.
+/// The type that has the virtqueues of a device, and handles what the device answers.
 pub trait Handler: HasQueues<Self::Buffer, Self::State> + Sized + Send + Sync + 'static {
     /// What is handed to the device.
     type Buffer: Buffer;

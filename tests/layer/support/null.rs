@@ -20,7 +20,7 @@ pub struct Null;
 impl Operations for Null {
     type Module = LocalModule;
     type RequestData = ();
-    type Data = ();
+    type QueueData = ();
 
     fn new_request_data() -> impl PinInit<Self::RequestData> {
         // A value makes itself.

@@ -62,7 +62,8 @@ use pin_init::pin_init_from_closure;
 /// The length of what precedes the status in the answer to a zone append, in bytes.
 const APPENDED: u32 = size_of::<u64>() as u32;
 
-/// What the status byte is before the device has written it. No status of the specification.
+/// The value of the status byte before the device has written it, which stands for no status of the
+/// specification.
 pub(crate) const NO_STATUS: u8 = 0xff;
 
 /// Header, data and status of a block request.
@@ -115,7 +116,7 @@ impl<H: AsBytes + Zeroable> Chain<H> {
         }
     }
 
-    /// Says what the device is to do, but for the list of the data.
+    /// Fills in everything but the list of the data.
     #[inline]
     fn describe(&mut self, header: H, direction: Direction, appends: bool) {
         self.header = header;
@@ -158,7 +159,7 @@ impl<H: AsBytes + Zeroable> Chain<H> {
 pub struct Mapped<R>(R);
 
 impl<R> Mapped<R> {
-    /// The request, of which nobody knows any more that it is mapped.
+    /// The request, whose type does not say any more that it is mapped.
     #[inline]
     pub fn into_inner(self) -> R {
         self.0
@@ -230,8 +231,8 @@ where
     T: Operations<RequestData = Chain<H>>,
     H: AsBytes + Send + Zeroable,
 {
-    /// Fills the chain of a request whose data the device has had already: the header of a request
-    /// without data.
+    /// Fills the chain of a request whose data the device has had already: the chain describes a
+    /// request without data.
     #[inline]
     pub fn map_without_data(mut self, header: H) -> Mapped<Self> {
         self.unmap();
@@ -243,7 +244,7 @@ where
         Mapped(self)
     }
 
-    /// Frees the scatterlist of the request's data, and data that only the device was to see.
+    /// Frees the scatterlist of the request's data, and its payload if it has one.
     #[inline]
     pub fn unmap(&mut self) {
         self.inner_mut().free();

@@ -35,7 +35,7 @@ const MAX_PAYLOAD: usize = 8;
 /// A header and a short payload that the device reads, and a reply and the status byte that it
 /// writes.
 ///
-/// `C` is the driver's own, for it to know the command by when it is answered.
+/// `C` is data of the driver's own, by which it knows the command when that is answered.
 pub struct Command<H, C> {
     header: H,
     payload: [u8; MAX_PAYLOAD],

@@ -15,8 +15,8 @@ use crate::{
 use core::ptr::NonNull;
 use kernel::{bindings::scatterlist, prelude::*, transmute::AsBytes};
 
-/// A request of the block layer, or a command of the driver's own, with headers `H` and what the
-/// driver knows commands by.
+/// A request of the block layer, or a command of the driver's own. Both have headers `H`; commands
+/// have data of the driver's besides.
 pub enum Submission<T: Operations, H, C> {
     /// I/O of the disk's users.
     Request(Mapped<Request<T>>),

@@ -2,8 +2,8 @@
 
 //! RCU read-side critical sections.
 //!
-//! A [`Section`] stands for a section that the caller is in, whoever has begun it: a
-//! [`Guard`] of the caller's own, or C code that calls Rust.
+//! A [`Section`] stands for a section that the caller is in. It was begun by a [`Guard`] of the
+//! caller's own, or by C code that calls Rust.
 
 use core::marker::PhantomData;
 use kernel::{sync::rcu::Guard, types::NotThreadSafe};
