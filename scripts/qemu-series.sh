@@ -49,7 +49,8 @@ import() {
 letter_text() {
 	sed -nE '/^Subject: /{:more;N;/\n[^ ]|\n$/!bmore;s/\n[^ ].*|\n$//;s/\n//g;s/^Subject: \[[^]]*\] //;p;q}' "$1"
 	echo
-	sed '1,/^$/d' "$1" | awk '/^[^ ].* \([0-9]+\):$/ { exit } { print }'
+	# It reads to the end: what writes to a pipe that nobody reads fails, and with it the export, half done.
+	sed '1,/^$/d' "$1" | awk '/^[^ ].* \([0-9]+\):$/ { ended = 1 } !ended'
 }
 
 # same_change A B: whether two patches differ in nothing but where their hunks are.

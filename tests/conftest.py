@@ -16,6 +16,7 @@ from vbw import env as vbw_env
 from vbw.env import Env
 from vbw.guest_items import FIRST_LINES, GuestScript
 from vbw.machine import Config, Disk, file_node, raw_node
+from vbw.nbd import NbdServer, nbd_server
 from vbw.testdev import TestDevice
 from vbw.vm import OURS, VM
 
@@ -80,6 +81,13 @@ def image(folder: Path) -> Iterator[Path]:
         file.truncate(64 * MIB)
     yield path
     path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def nbd(image: Path) -> Iterator[NbdServer]:
+    """An NBD server of the image, not started yet."""
+    with nbd_server(image) as server:
+        yield server
 
 
 @pytest.fixture

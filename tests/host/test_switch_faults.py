@@ -11,8 +11,6 @@ import os
 import resource
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -390,32 +388,9 @@ def test_read_only(boot, image):
         assert vm.guest("vbwtool verify /dev/vda 0 65536 1") == "OK"
 
 
-@pytest.fixture
-def nbd(image) -> Iterator:
-    """Start an NBD server on the image, and again, and end it."""
-    with tempfile.TemporaryDirectory() as folder:
-        address = Path(folder) / "socket"
-        servers = []
-
-        def start(wrapper=()):
-            address.unlink(missing_ok=True)
-            # One thread, because strace counts the calls of each by itself.
-            servers.append(subprocess.Popen([*wrapper, "nbdkit", "-f", "-t", "1", "--exit-with-parent",
-                                             "-U", address, "file", image]))
-            until(address.exists, "the NBD server does not start")
-            return servers[-1]
-
-        start.node = {"driver": "nbd", "reconnect-delay": 60,
-                      "server": {"type": "unix", "path": str(address)}}
-        yield start
-        for server in servers:
-            server.kill()
-            server.wait()
-
-
 def test_nbd_server_cannot_flush(boot, nbd, folder):
-    nbd(["strace", "-f", "-o", str(folder / "strace.nbd"), "--seccomp-bpf", "-e", "trace=fdatasync",
-         "-e", "inject=fdatasync:error=EIO:when=1..3"])
+    nbd.start(["strace", "-f", "-o", str(folder / "strace.nbd"), "--seccomp-bpf", "-e", "trace=fdatasync",
+               "-e", "inject=fdatasync:error=EIO:when=1..3"])
     vm = boot(Config(disks=[Disk(raw_node(nbd.node))]))
     with Ordeal(vm, "the NBD server fails to flush three times") as ordeal:
         for _ in range(3):
@@ -425,15 +400,14 @@ def test_nbd_server_cannot_flush(boot, nbd, folder):
 
 def test_nbd_server_goes_away(boot, nbd):
     """QEMU keeps requests for the time that the server is away, and the switch waits with them."""
-    server = nbd()
+    nbd.start()
     vm = boot(Config(disks=[Disk(raw_node(nbd.node))]))
     with Ordeal(vm, "the NBD server is killed, and comes back") as ordeal:
-        server.kill()
-        server.wait()
+        nbd.kill()
         writer = ordeal.started("write through")
         assert guest_view(vm)[0] == "write back"
         assert writer.running()
-        nbd()
+        nbd.start()
         ordeal.answered(writer, "write through")
         ordeal.works("write back", "write through")
 

@@ -13,6 +13,7 @@ from test_reset import until
 from test_switch import MODES, guest_view, has_set_wce, set_mode
 from vbw import descriptors
 from vbw.machine import file_node, flush_fails_node, raw_node
+from vbw.scenarios import vbwtool_pattern
 from vbw.testdev import machine_with
 from vbw.vm import wait_for_disks
 
@@ -157,6 +158,48 @@ def test_connection_is_lost(boot, export, image):
         assert vm.guest("vbwtool wait /sys/block/vda/cache_type 'write through' 10") == "OK"
         expect_dsync(vm, daemon)
         assert guest_view(vm)[:2] == ["write through", "write back"]
+
+
+# One write each, all at a time.
+WRITES, SIZE, APART = 32, 4096, 65536
+DSYNC = (f"for n in $(seq {WRITES}); do vbwtool dsync /dev/vda $((n * {APART})) {SIZE} $((%d + n)) & done; "
+         "wait")
+
+
+def on_storage(image, first):
+    """How many of the writes are there."""
+    with image.open("rb") as file:
+        return sum(file.seek(n * APART) > 0 and file.read(SIZE) == vbwtool_pattern(SIZE, first + n)
+                   for n in range(1, WRITES + 1))
+
+
+def test_requests_in_flight(boot, export, image, nbd):
+    """The daemon has them while it waits for its storage, and dies; the next one does them."""
+    nbd.start()
+    daemon = export(raw_node(nbd.node))
+    vm = started(boot, daemon)
+    for first, mode in ((100, "write through"), (200, "write back"), (300, "write through")):
+        before = guest_view(vm)[0]
+        nbd.kill()
+        writes = vm.guest.start(DSYNC % first)
+        until(lambda: sum(map(int, vm.guest("cat /sys/block/vda/inflight").split())) == WRITES,
+              "the writes are not in flight")
+        switch = vm.guest.start(f"vbwtool set /sys/block/vda/cache_type '{mode}'")
+        if mode == "write through":
+            # It needs a flush.
+            assert vm.guest("vbwtool wait /sys/block/vda/cache_type_status 'pending write through' 10") == "OK"
+        daemon.end()
+        assert writes.running() and guest_view(vm)[0] in (before, mode)
+        nbd.start()
+        assert on_storage(image, first) == 0
+        daemon.start()
+        assert writes.wait(60).text.split() == ["OK"] * WRITES
+        # A switch to write back is done at once, and undone when the daemon dies, or done again by the next one.
+        assert switch.wait(60).text == "OK"
+        assert guest_view(vm)[0] in (mode, "write through")
+        assert on_storage(image, first) == WRITES
+        assert set_mode(vm, mode) == "OK"
+        expect(vm, daemon, mode, f"ok {mode}")
 
 
 @pytest.mark.parametrize("stock_qemu", [False, True], ids=["patched", "stock"])
