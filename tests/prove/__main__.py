@@ -98,7 +98,8 @@ def main() -> int:
     results = []
     for turn in range(turns):
         for entry in chosen:
-            result = run(env, entry, seed_of(master, entry.name, turn), seconds)
+            share = entry.long if args.profile == "long" else 1
+            result = run(env, entry, seed_of(master, entry.name, turn), seconds * share)
             print(text_of(result), flush=True)
             results.append(result)
             bad += not result.good

@@ -32,14 +32,14 @@ def _look(bench: Bench, path: Path, acked: dict[int, int]) -> None:
     bench.note("records in cuts", len(acked))
 
 
-def of_raw_disk(bench: Bench) -> Callable[[], None]:
-    """Cut, and look."""
+def of_raw_disk(bench: Bench, pause: float = 0.1) -> Callable[[], None]:
+    """Cut, look, and pause for at most so many seconds."""
     path = bench.folder / "cut"
 
     def step() -> None:
         _look(bench, path, bench.cut(path))
         path.unlink()
-        time.sleep(bench.random.random() * 0.1)
+        time.sleep(bench.random.random() * pause)
     return step
 
 

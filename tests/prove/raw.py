@@ -32,11 +32,11 @@ def set_mode(vm: VM, mode: str) -> None:
         raise AssertionError(f"cache_type: {mode}: {answer}")
 
 
-def everybody(depth: int = 4) -> list[str]:
+def everybody(depth: int = 4, blocks: int = 256) -> list[str]:
     """A writer by each rule, those with several in flight, and those by the mode alone."""
-    words = [writer(how, index, depth=depth if how in IN_FLIGHT else 1) for index, how in enumerate(RULES)]
-    return words + [writer(how, len(RULES) + index) for index, how in enumerate(("plain", "zero", "zero-fsync",
-                                                                                 "switch"))]
+    words = [writer(how, index, blocks, depth=depth if how in IN_FLIGHT else 1) for index, how in enumerate(RULES)]
+    return words + [writer(how, len(RULES) + index, blocks)
+                    for index, how in enumerate(("plain", "zero", "zero-fsync", "switch"))]
 
 
 @trial("stock-pair", control=True, quick=True)
@@ -54,6 +54,15 @@ def switches(bench: Bench) -> None:
     bench.load(vm, CACHE_TYPE, "toggle=2000", *everybody(), meanwhile=cuts.of_raw_disk(bench))
     bench.at_least("switches", bench.notes["switches"], 20)
     bench.at_least("cuts", bench.notes["cuts"], 5)
+
+
+@trial("cuts", long=20)
+def many_cuts(bench: Bench) -> None:
+    """Every rule at once on a small disk, the guest switches as fast as it can; one cut after the other."""
+    vm = bench.boot(bench.serve(size=2 * MIB))
+    bench.load(vm, CACHE_TYPE, "toggle=2000", *everybody(blocks=32), meanwhile=cuts.of_raw_disk(bench, 0.005))
+    bench.at_least("switches", bench.notes["switches"], 20)
+    bench.at_least("cuts", bench.notes["cuts"], 20)
 
 
 def _one_after_the_other(bench: Bench, pause_us: int, **more: object) -> None:
@@ -102,7 +111,6 @@ def write_through(bench: Bench) -> None:
     vm = bench.boot(bench.serve())
     set_mode(vm, "write through")
     bench.load(vm, "steady=through", *everybody()[:-1], meanwhile=cuts.of_raw_disk(bench))
-
 
 
 @trial("L2", quick=True)
