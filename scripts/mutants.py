@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Mutants of the driver: each is built, and has to be noticed by a test."""
+"""Mutants of driver, layer and device: each is built, and has to be noticed by a test."""
 
+import fnmatch
 import os
 import re
 import shlex
@@ -15,8 +16,8 @@ from pathlib import Path
 SRC = Path(os.environ["VBW_SRC"])
 OUT = Path(os.environ["VBW_OUT"]) / "mutants"
 TREE = Path(os.environ["VBW_CACHE"]) / "mutants"
-# What a module is built from, and the scripts that build it.
-PARTS = ("Kbuild", "Makefile", "drivers", "include", "rust", "scripts", "tests/switch")
+# What a module and QEMU are built from, and the scripts that build them.
+PARTS = ("Kbuild", "Makefile", "drivers", "include", "qemu-patches", "rust", "scripts", "tests/switch")
 SEARCH = "search"
 
 
@@ -55,6 +56,8 @@ class Mutant:
         self.apply()
         if self.tests == SEARCH:
             return searched(log)
+        if self.file.startswith("qemu-patches/"):
+            return tested_in_qemu(log, self.tests)
 
         environ = {**os.environ, "VBW_SRC": str(TREE)}
         built = subprocess.run([TREE / "scripts/module.sh"], env=environ, text=True, capture_output=True)
@@ -80,6 +83,20 @@ def searched(log: Path) -> str:
     return "noticed" if found.returncode else "NOT NOTICED"
 
 
+def tested_in_qemu(log: Path, tests: str) -> str:
+    """What those of QEMU's own tests say whose names have this in them."""
+    environ = {**os.environ, "VBW_SRC": str(TREE)}
+    with log.open("w") as file:
+        status = subprocess.run([TREE / "scripts/qemu.sh", "--tests", TREE / "scripts/qemu-tests.sh", "--only", tests],
+                                env=environ, stdout=file, stderr=file).returncode
+    lines = log.read_text().splitlines()
+    if status:
+        return "does not build"
+    if any(line.startswith("not ok") for line in lines):
+        return "noticed"
+    return "NOT NOTICED" if any(line.startswith("ok") for line in lines) else "no such tests"
+
+
 def tested(log: Path, module: Path, tests: str) -> str:
     """What the tests say: one has to fail, not merely be unable to begin."""
     environ = {**os.environ, "VBW_MODULE": str(module), "VBW_OUT": str(log.with_suffix(""))}
@@ -94,17 +111,17 @@ def tested(log: Path, module: Path, tests: str) -> str:
 
 
 def main(wanted: list[str]) -> int:
-    """Try the mutants, all or those that are wanted."""
+    """Try the mutants, all or those whose names fit one of the patterns."""
     mutants = [Mutant(**entry) for path in sorted((SRC / "tests/mutants").glob("*.toml"))
                for entry in tomllib.loads(path.read_text())["mutant"]]
-    unknown = set(wanted) - {mutant.name for mutant in mutants}
+    unknown = {pattern for pattern in wanted if not fnmatch.filter((mutant.name for mutant in mutants), pattern)}
     if unknown:
         print(f"no mutants of these names: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
     OUT.mkdir(parents=True, exist_ok=True)
     noticed = tried = 0
     for mutant in mutants:
-        if wanted and mutant.name not in wanted:
+        if wanted and not any(fnmatch.fnmatch(mutant.name, pattern) for pattern in wanted):
             continue
         begin = time.monotonic()
         result = mutant.run()

@@ -3,8 +3,9 @@
 #
 # Usage: scripts/mutants.sh [NAME…]
 #
-# Breaks the driver on purpose, in one place after the other, and runs the tests that are to notice. What
-# is broken, and by which tests it is found, is in tests/mutants/*.toml; with names only those are tried.
+# Breaks driver, layer and device on purpose, in one place after the other, and runs the tests that are to notice.
+# What is broken, and by which tests it is found, is in tests/mutants/*.toml; with names, which may be patterns, only
+# those are tried.
 # The last line counts: a mutant that no test notices has failed. Some are not wrong but unlucky, in ways
 # that a test can't bring about: of these it is expected that the tests pass.
 

@@ -3,7 +3,7 @@
 #
 # Usage: called by scripts/check-qemu.sh in a build folder of QEMU, with the names of the files that the
 # patches touch there on standard input, and with the option that the build was made with; --quick
-# leaves out the iotests
+# leaves out the iotests, --only PATTERN all but the unit tests and qtests in whose names the pattern is
 #
 # Runs QEMU's own tests of what the patches change: all qtests of virtio-blk and virtio-scsi, unit tests
 # of the block layer, and those iotests that the patches add or change, next to those in scripts/qemu-iotests.list.
@@ -55,16 +55,21 @@ run() {
 	done
 }
 
+only=''
+[ "${1-}" != --only ] || only=$2
+
 # Each qtest on its own: one that crashes ends the program that runs it.
-tests/qtest/qos-test -l | sed -n '/\(virtio-blk\|virtio-scsi\|vhost-user-blk\)[a-z-]*-tests/s/^# \//\//p' | while read -r name; do
+tests/qtest/qos-test -l | sed -n '/\(virtio-blk\|virtio-scsi\|vhost-user-blk\)[a-z-]*-tests/s/^# \//\//p' | { grep -e "$only" || true; } | while read -r name; do
 	run "$name" tests/qtest/qos-test --tap -k -p "$name"
 done
 
 for program in tests/unit/test-*; do
-	[ ! -f "$program" ] || run "$program" "$program" --tap -k
+	if [ -f "$program" ] && [[ $program =~ $only ]]; then
+		run "$program" "$program" --tap -k
+	fi
 done
 
-[ "${1-}" != --quick ] || exit 0
+case ${1-} in --quick | --only) exit 0 ;; esac
 
 cd tests/qemu-iotests
 for format in raw qcow2; do
