@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """What only the debug kernel can tell: that its checks are on, and what they find."""
 
-import os
 import re
 import subprocess
 
@@ -30,6 +29,21 @@ def use(vm):
     assert set(vm.guest(USE).split()) == {"OK"}
 
 
+# Only what is five seconds old counts for kmemleak, and only what several scans have not found.
+SCAN = "sleep 6; for i in 1 2 3; do echo scan > /sys/kernel/debug/kmemleak; done"
+
+
+def forget_leaks(vm):
+    """What the kernel has left behind while it started is not of interest."""
+    vm.guest(f"echo scan=off > /sys/kernel/debug/kmemleak; {SCAN}; echo clear > /sys/kernel/debug/kmemleak")
+
+
+def leaks(vm):
+    """What kmemleak says, which was on from the start."""
+    vm.guest(SCAN)
+    return vm.guest("cat /sys/kernel/debug/kmemleak")
+
+
 def test_checks_are_on(env, boot, disk):
     """A kernel whose checks are off, or a driver that has none, would pass every test."""
     symbols = subprocess.run(["nm", str(env.module)], check=True, capture_output=True, text=True).stdout
@@ -47,10 +61,7 @@ def test_nothing_leaks(boot, image):
     node = raw_node(file_node(image, discard="unmap"), discard="unmap")
     vm = boot(Config(disks=[Disk(node, props={"num-queues": 2, "serial": "leak"})], memory_mb=768,
                      kernel_args="kmemleak=on"), driver=None)
-    # What the kernel has left behind while it started is not of interest. Only what is five seconds
-    # old counts, and only what several scans have not found.
-    scan = "sleep 6; for i in 1 2 3; do echo scan > /sys/kernel/debug/kmemleak; done"
-    vm.guest(f"echo scan=off > /sys/kernel/debug/kmemleak; {scan}; echo clear > /sys/kernel/debug/kmemleak")
+    forget_leaks(vm)
     vm.load()
     for _ in range(3):
         use(vm)
@@ -58,86 +69,7 @@ def test_nothing_leaks(boot, image):
         vm.guest(f"d={DEVICE}; echo $d > {DRIVER}/unbind && echo $d > {DRIVER}/bind; {DISK_IS_THERE}")
         use(vm)
     vm.guest(f"rmmod {OURS}")
-    vm.guest(scan)
-    found = vm.guest("cat /sys/kernel/debug/kmemleak")
-    assert not found, found
-
-
-# Allocations that may fail: those of the slab allocator and of the page allocator, those that could
-# wait included. Nothing is printed of them, and each is one that the test asks for by its number.
-FAIL_NTH = f"""
-    cd {FAULTS}
-    echo N > failslab/ignore-gfp-wait
-    echo N > fail_page_alloc/ignore-gfp-wait
-    echo 0 > fail_page_alloc/min-order
-    for f in failslab fail_page_alloc; do echo 0 > $f/verbose; done
-    cd {DRIVER}"""
-
-
-# There are some 450 when a device is bound, which takes minutes; so only every third one fails,
-# unless somebody wants to know more.
-EVERY = int(os.environ.get("VBW_FAIL_EVERY", "3"))
-
-
-def attempts(vm, prepare, command, works):
-    """Have one allocation after the other of a command fail, until it needs no more.
-
-    Returns for each attempt whether the command has succeeded.
-    """
-    results = []
-    while not results or results[-1] != "done":
-        first = len(results) * EVERY + 1
-        assert first < 2000, "it never gets through without a failed allocation"
-        results += vm.guest(f"""exec 2> /dev/null; {prepare}
-            n={first}
-            while [ $n -lt {first + 40 * EVERY} ]; do
-                echo $n > /proc/self/fail-nth
-                {command}
-                read -r left < /proc/self/fail-nth
-                echo 0 > /proc/self/fail-nth
-                [ $left = 0 ] || {{ echo done; break; }}
-                {works}
-                n=$((n + {EVERY}))
-            done""", 200).split()
-    return results[:-1]
-
-
-def test_bind_survives_failed_allocations(boot, disk):
-    """Whatever cannot be had while a device is bound: it is not bound, and can be later."""
-    # An interrupt that has got no folder in /proc misses it when it goes: the kernel's own affair.
-    vm = boot(Config(disks=[disk(**{"num-queues": 2})], deadline=900,
-                     tolerated="WARNING: fs/proc/generic.c:.* remove_proc_entry"))
-    vm.guest(f"echo {DEVICE} > /tmp/device; cat /tmp/device > {DRIVER}/unbind")
-    results = attempts(
-        vm, FAIL_NTH + "\nread -r d < /tmp/device", "echo $d > bind",
-        """if [ -e $d ]; then
-               echo bound; echo $d > unbind || exit 1
-           else
-               echo refused
-           fi""")
-    assert results.count("refused") > 10, results
-    vm.guest(f"d=$(cat /tmp/device); [ -e {DRIVER}/$d ] || echo $d > {DRIVER}/bind; {DISK_IS_THERE}")
-    use(vm)
-
-
-@pytest.mark.parametrize("queues", [1, 2])
-def test_io_survives_failed_allocations(boot, disk, queues):
-    """No request fails because an allocation of the driver's did: it is tried again."""
-    vm = boot(Config(disks=[disk(**{"num-queues": queues})]))
-    vm.guest(f"""cd {FAULTS}/failslab
-        start=$(cat /sys/module/{OURS}/sections/.text)
-        printf '%s' $start > require-start
-        printf '0x%x' $((start + 0x40000)) > require-end
-        echo 0 > verbose; echo -1 > times; echo 30 > probability""")
-    load = vm.guest.start(
-        "fio --name=load --filename=/dev/vda --size=16m --rw=randwrite --bsrange=4k-64k --direct=1 "
-        "--ioengine=libaio --iodepth=32 --fsync=50 --verify=crc32c --verify_fatal=1 --do_verify=1 "
-        "--io_size=48m")
-    for mode in ("write through", "write back") * 5:
-        assert vm.guest(f"vbwtool set {SYS}/cache_type '{mode}'") == "OK"
-    output = load.wait(120)
-    assert output.status == 0 and "err= 0" in output.text, output.text
-    vm.guest(f"echo 0 > {FAULTS}/failslab/probability")
+    assert not leaks(vm)
 
 
 def test_all_at_once(boot, disk):

@@ -227,7 +227,7 @@ class Bench:
              steps: int = 5, seconds: float | None = None, may_fail: bool = False, prefix: str = "") -> None:
         """Run provetool to its end, and do something again and again meanwhile, at least so many times."""
         seconds = seconds or self.seconds
-        job = self.start_load(vm, *words, seconds=600 if meanwhile else seconds, prefix=prefix)
+        job = self.start_load(vm, *words, seconds=seconds + 600 if meanwhile else seconds, prefix=prefix)
         end = time.monotonic() + seconds
         if meanwhile:
             while (steps > 0 or time.monotonic() < end) and job.running():
