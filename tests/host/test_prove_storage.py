@@ -216,3 +216,15 @@ def test_the_last_line_and_the_exit_status(env, monkeypatch, capsys, ours, contr
     assert prove.main() == status
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"prove: {ours[0] + control[0]} acknowledged, {ours[1]} lost, {control[1]} lost by controls"
+
+
+@pytest.mark.parametrize("lost, broken, status", [(0, "", 0), (3, "", 0), (3, "BadSetUp: no cuts", 1)])
+def test_what_others_lose_is_counted_apart(env, monkeypatch, capsys, lost, broken, status):
+    entry = trials.Trial("theirs", lambda bench: None, "", foreign="a file system")
+    monkeypatch.setattr(prove, "TRIALS", {"theirs": entry})
+    monkeypatch.setattr(prove, "run", lambda *args: trials.Result(entry, 1, 100, lost, broken=broken))
+    monkeypatch.setattr("sys.argv", ["prove", "--seed", "1"])
+    assert prove.main() == status
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "prove: 100 acknowledged, 0 lost, 0 lost by controls"
+    assert (f"{lost} lost by others than driver and device, as --list says" in lines) == (lost > 0)

@@ -47,8 +47,8 @@ def load_env() -> Env:
 def text_of(result: Result) -> str:
     """One line for a result, and more if it is not what it should be."""
     notes = ", ".join(f"{value} {name}" for name, value in result.notes.items() if name != "sent" and value)
-    verdict = ("skip" if result.skipped else "ok" if result.good else "BROKEN" if result.broken
-               else "BLIND" if result.trial.control else "LOST")
+    verdict = ("skip" if result.skipped else "BROKEN" if result.broken else "other" if result.good and result.trial.foreign
+               else "ok" if result.good else "BLIND" if result.trial.control else "LOST")
     text = (f"{verdict:6} {result.trial.name:20} {result.acknowledged:8} acknowledged {result.lost:6} lost"
             f"  {result.seconds:4.0f} s  seed {result.seed}  {notes}")
     more = [each for each in (result.skipped, result.broken) if each]
@@ -62,13 +62,13 @@ def table_of(results: list[Result]) -> str:
     head = ["trial", "acknowledged", "failed writes", "switches", "cuts", "lost"]
     rows: dict[str, list[int]] = {}
     for result in results:
-        name = f"`{result.trial.name}`" + " (control)" * result.trial.control
+        name = f"`{result.trial.name}`" + " (control)" * result.trial.control + " (others)" * bool(result.trial.foreign)
         notes = result.notes
         switches = sum(notes.get(name, 0) for name in ("switches", "host switches"))
         values = [result.acknowledged, notes.get("failed", 0), switches, notes.get("cuts", 0), result.lost]
         rows[name] = [old + new for old, new in zip(rows.get(name, [0] * len(values)), values)]
-    ours = [values for name, values in rows.items() if not name.endswith("(control)")]
-    rows["all but the controls"] = [sum(column) for column in zip(*ours)]
+    ours = [values for name, values in rows.items() if not name.endswith(")")]
+    rows["all but controls and others"] = [sum(column) for column in zip(*ours)]
     lines = [head, ["---"] * len(head), *([name, *(f"{value:,}" for value in values)] for name, values in rows.items())]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -82,7 +82,8 @@ def main() -> int:
         chosen = [entry for entry in chosen if entry.quick]
     if args.list:
         for entry in chosen:
-            kind = "control" if entry.control else "red" if entry.red else "quick" if entry.quick else ""
+            kind = ("control" if entry.control else "other" if entry.foreign else "red" if entry.red
+                    else "quick" if entry.quick else "")
             print(f"{entry.name:24} {kind:8} {entry.what}")
         return 0
     if not chosen:
@@ -94,7 +95,7 @@ def main() -> int:
     env = load_env()
     print(f"seed {master}; module {env.module}, QEMU {env.qemu}; logs in {env.out / 'prove'}", flush=True)
 
-    acknowledged = lost = by_controls = bad = 0
+    acknowledged = lost = by_controls = by_others = bad = 0
     results = []
     for turn in range(turns):
         for entry in chosen:
@@ -106,10 +107,14 @@ def main() -> int:
             acknowledged += result.acknowledged
             if entry.control:
                 by_controls += result.lost
+            elif entry.foreign:
+                by_others += result.lost
             else:
                 lost += result.lost
     if args.table:
         args.table.write_text(table_of(results))
+    if by_others:
+        print(f"{by_others} lost by others than driver and device, as --list says")
     if bad:
         print(f"{bad} trials were not what they should be (seed {master})")
     print(f"prove: {acknowledged} acknowledged, {lost} lost, {by_controls} lost by controls")

@@ -51,8 +51,8 @@ def _writers(several: bool = True) -> list[str]:
     return words + ([_file("aio", 3, depth=4)] if several else [])
 
 
-def _add(name: str, system: FileSystem, quick: bool = False, several: bool = True, red: str = "") -> None:
-    @trial(name, quick=quick, red=red, what=f"{name}: files written by every rule; the guest switches; cuts")
+def _add(name: str, system: FileSystem, quick: bool = False, several: bool = True, foreign: str = "") -> None:
+    @trial(name, quick=quick, foreign=foreign, what=f"{name}: files written by every rule; the guest switches; cuts")
     def files(bench: Bench) -> None:
         """Files written by every rule; the guest switches; cuts."""
         vm = mounted(bench, system)
@@ -67,10 +67,10 @@ def _add(name: str, system: FileSystem, quick: bool = False, several: bool = Tru
 _add("ext4", EXT4, quick=True)
 _add("xfs", XFS)
 _add("btrfs", BTRFS, several=False)
-_add("btrfs-aio", BTRFS, red="btrfs loses some of several writes in flight, with any disk: see btrfs-stock")
+_add("btrfs-aio", BTRFS, foreign="btrfs loses some of several writes in flight, with any disk: see btrfs-stock")
 
 
-@trial("btrfs-stock", red="what btrfs loses by itself")
+@trial("btrfs-stock", foreign="what btrfs loses by itself")
 def btrfs_stock(bench: Bench) -> None:
     """The same writers on btrfs with the kernel's own driver and stock QEMU, in write back throughout."""
     vm = mounted(bench, BTRFS, driver=STOCK, stock=True)
