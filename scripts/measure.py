@@ -167,9 +167,10 @@ def instructions() -> None:
         costs = {driver: [guest_instructions.per_request(load, each[what]) for each in runs[driver]]
                  for driver in DRIVERS}
         TABLES[-1]["runs"][what] = {driver: [vars(cost) for cost in each] for driver, each in costs.items()}
-        compared = [(cost[0].decided, cost[0].whole) for cost in (costs[OURS], costs[STOCK])]
-        row(what, *(f"{getattr(costs[driver][0], part):,.0f}" for driver in DRIVERS for part in parts),
-            *(f"{ours / stock:.2f}" for ours, stock in zip(*compared)),
+        means = {driver: {part: statistics.mean(getattr(cost, part) for cost in each) for part in parts}
+                 for driver, each in costs.items()}
+        row(what, *(f"{means[driver][part]:,.0f}" for driver in DRIVERS for part in parts),
+            *(f"{means[OURS][part] / means[STOCK][part]:.2f}" for part in ("decided", "whole")),
             *(f"{max(apart(costs[driver], part) for driver in DRIVERS):.1%}" for part in ("decided", "whole")))
     head("decided in a turn of a polled queue", *DRIVERS, "ratio", "runs differ by")
     turns = {driver: [guest_instructions.polled(each) for each in runs[driver]] for driver in DRIVERS}
