@@ -37,6 +37,7 @@ FIO = "fio --name=load --filename=/dev/vda --size=16m --bs=4k --direct=1 --time_
 PROBE = "--ioengine=psync --output-format=json --output=/run/probe.out "
 BUSY = FIO + ("--rw=randwrite --ioengine=libaio --iodepth=32 --verify=crc32c --verify_fatal=1 "
               "--verify_backlog=256 --output=/run/busy.out")
+WRITES = FIO + "--rw=randwrite --ioengine=libaio --iodepth=%d --output=/dev/null"
 
 # How far it is from one write to the next. File systems keep neighbours together, and so write them together.
 STEPS = {"neighbours": 4096, "scattered": MIB + 4096}
@@ -74,7 +75,7 @@ def switches() -> None:
     head("switches that succeeded", "s", "descriptors of QEMU", "KiB of its memory", "of which heap")
     with machine(props=QUEUES, deadline=7200, **THREADS) as vm:
         vm.load(OURS)
-        load = vm.guest.start(BUSY)
+        load = start(vm, BUSY)
         began = time.monotonic()
         for number in range(rounds + 2):
             # The first ones are not counted: what is allocated once and for all is after them.
@@ -85,6 +86,15 @@ def switches() -> None:
         assert load.running(), load.wait().text
         end(load)
         assert "err= 0" in vm.guest("cat /run/busy.out")
+
+
+def start(vm: VM, command: str) -> Job:
+    """Have fio do something with the disk, and wait until it does."""
+    requests = "$(awk '{ print $1 + $5 }' /sys/block/vda/stat)"
+    before = vm.guest(f"echo {requests}")
+    load = vm.guest.start(command)
+    vm.guest(f"until [ {requests} -gt $(({before} + 100)) ]; do usleep 20000; done")
+    return load
 
 
 def end(load: Job) -> None:
@@ -138,7 +148,8 @@ def latency() -> None:
                              ("idle, to write through, after a write", taken["through"]),
                              ("idle, to write back", taken["back"])):
             percentiles(what, values)
-        load = vm.guest.start(BUSY)
+        # What is read back is nothing to flush.
+        load = start(vm, WRITES % 32)
         for mode, values in durations(vm, number).items():
             percentiles(f"32 writes at a time, to write {mode}", values)
         end(load)
@@ -156,8 +167,9 @@ def pauses() -> None:
     number = seconds * rate // 2
     with machine(props=QUEUES, deadline=3600, **THREADS) as vm:
         vm.load(OURS)
-        writes = vm.guest.start(FIO + "--rw=randwrite --ioengine=libaio --iodepth=8 --output=/dev/null")
-        commands = {"no switches": f"sleep {seconds}", "switches": PACED % (number, 1000000 // rate)}
+        writes = start(vm, WRITES % 8)
+        # A switch itself takes some ten milliseconds in the guest.
+        commands = {"no switches": f"sleep {seconds}", "switches": PACED % (number, 1000000 // rate - 10000)}
         rates: list[float] = []
         found: dict[str, list[tuple[float, ...]]] = {how: [] for how in commands}
         for _ in range(RUNS):
@@ -198,9 +210,7 @@ def slow_switch(vm: VM, found: dict[str, list[tuple[float, ...]]], taken: list[f
     vm.load(OURS)
     vm.guest(wait_for_disks(1))
     for how, command in (("no switch", "sleep 2"), ("a switch", "echo 'write through' > /sys/block/vda/cache_type")):
-        probe = vm.guest.start(FIO + PROBE + "--rw=randwrite")
-        vm.guest("n=$(awk '{ print $5 }' /sys/block/vda/stat); "
-                 "until [ $(awk '{ print $5 }' /sys/block/vda/stat) -gt $((n + 100)) ]; do usleep 20000; done")
+        probe = start(vm, FIO + PROBE + "--rw=randwrite")
         began = time.monotonic()
         vm.guest(command)
         if how == "a switch":
