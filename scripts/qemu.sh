@@ -1,17 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/qemu.sh [--patches | --source | --tests [--unpatched | --first N | --sanitize] CMD… | --fuzz CMD…]
+# Usage: scripts/qemu.sh [--first N | --patches | --source | --tests [--unpatched | --first N | --sanitize] CMD… |
+#        --fuzz CMD…]
 #
 # Makes sure that QEMU with all series of qemu-patches is built and prints the folder that holds
-# qemu-system-x86_64, qemu-img, qemu-io and qemu-storage-daemon. With --patches nothing is built, and it
-# prints the patches in the order in which they are applied, as paths below qemu-patches. With --source
-# nothing is built either, and the folder that it prints holds the unpatched source. With --tests QEMU's
-# own test programs are built as well and CMD runs in the build folder, which nobody else can change in
-# the meantime, with the names of the files that the patches touch on standard input. --unpatched does
-# that with a build without the patches, to compare with, --first with one that has only N of them,
-# --sanitize with one that has AddressSanitizer and UndefinedBehaviorSanitizer, and --fuzz with QEMU's
-# fuzz targets, which are made in the same tree.
+# qemu-system-x86_64, qemu-img, qemu-io and qemu-storage-daemon. With --first it is a QEMU that has only N
+# of the patches, or none, to compare with. With --patches nothing is built, and it prints the patches in the
+# order in which they are applied, as paths below qemu-patches. With --source nothing is built either, and
+# the folder that it prints holds the unpatched source. With --tests QEMU's own test programs are built as
+# well and CMD runs in the build folder, which nobody else can change in the meantime, with the names of the
+# files that the patches touch on standard input. --unpatched does that with a build without the patches, to
+# compare with, --first with one that has only N of them, --sanitize with one that has AddressSanitizer and
+# UndefinedBehaviorSanitizer, and --fuzz with QEMU's fuzz targets, which are made in the same tree.
 #
 # VBW_QEMU_RELEASE=10.2 does all that with another release, for which there is qemu-patches/10.2.
 #
@@ -35,15 +36,15 @@ OTHERS=$PATCHES/${VBW_QEMU_RELEASE-}
 # names LIST: the names in it, none if the file is not there.
 names() { [ ! -e "$1" ] || listed "$1"; }
 
-# The patches of all series, or the first of them, as paths below qemu-patches.
-first='$'
+# The patches of all series, or as many of them as head -n understands, as paths below qemu-patches.
+first=-0
 patches() {
 	local series name
 	for series in "${SERIES[@]}"; do
 		for name in "$PATCHES/$series"/*.patch "$OTHERS/$series"/*.patch; do
 			[ ! -e "$name" ] || [ "${name##*/}" = 0000-cover-letter.patch ] || echo "$series/${name##*/}"
 		done | LC_ALL=C sort -u
-	done | { grep -Fvxf <(names "$OTHERS/dropped") || true; } | sed -n "1,${first}p" | while read -r name; do
+	done | { grep -Fvxf <(names "$OTHERS/dropped") || true; } | head -n "$first" | while read -r name; do
 		[ ! -e "$OTHERS/$name" ] || name=$(realpath --relative-to="$PATCHES" "$OTHERS/$name")
 		echo "$name"
 	done
@@ -192,6 +193,10 @@ targets=()
 log=$VBW_LOG/qemu-tests
 variant=() sanitize=()
 case ${1-} in
+--first)
+	first=${2:?--first needs a number of patches}
+	variant=(first)
+	;;
 --tests)
 	targets=("${TESTS[@]}")
 	shift
@@ -239,5 +244,5 @@ fi
 part qemu "$(key "$work" "${PROGRAMS[*]}" "${names[*]}" "$(digest "${names[@]/#/$PATCHES/}")")" make_qemu
 prune qemu-source 2
 prune qemu-work 6
-prune qemu 4
+prune qemu 6
 echo "$PART"

@@ -89,7 +89,7 @@ def switches(bench: Bench) -> None:
         bench.at_least("switches", bench.notes["switches"], 10)
 
 
-@trial("vhost-user-restart", red="after some restarts QEMU does not find the rings again, and the disk is dead")
+@trial("vhost-user-restart")
 def restart(bench: Bench) -> None:
     """The guest writes through; the daemon is killed and comes back, and goes on in the guest's mode."""
     device = _frontend(bench)

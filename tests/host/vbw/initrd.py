@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The guest's initramfs: the base that is kept, and what this state of the tree adds."""
 
+import contextlib
 import hashlib
 import os
 import time
@@ -42,5 +43,7 @@ def build(env: Env) -> Path:
 def _prune(folder: Path) -> None:
     """Remove what no machine can be starting with any more."""
     for path in folder.iterdir():
-        if time.time() - path.stat().st_mtime > _KEEP_SECONDS:
-            path.unlink(missing_ok=True)
+        # Somebody else may be making one, which gets another name, or doing the same as we.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _KEEP_SECONDS:
+                path.unlink()
