@@ -36,7 +36,9 @@ static const char usage[] =
 "         one direct read; EILSEQ when it is not that pattern\n"
 "       vbwtool fsync DISK\n"
 "       vbwtool zero DISK OFFSET BYTES\n"
-"         a range written with zeroes, by a request for that if the disk has one\n";
+"         a range written with zeroes, by a request for that if the disk has one\n"
+"       vbwtool punch DISK OFFSET BYTES\n"
+"         the same, but the range need not stay allocated\n";
 
 static void die(const char *what)
 {
@@ -203,12 +205,11 @@ static int do_fsync(const char *path)
 	return answer(fsync(fd) ? errno : 0);
 }
 
-static int do_zero(const char *path, off_t offset, off_t length)
+static int do_zero(const char *path, int how, off_t offset, off_t length)
 {
 	int fd = open_or_die(path, O_WRONLY);
 
-	return answer(fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, length) ?
-		      errno : 0);
+	return answer(fallocate(fd, how | FALLOC_FL_KEEP_SIZE, offset, length) ? errno : 0);
 }
 
 int main(int argc, char **argv)
@@ -228,7 +229,9 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "fsync") && argc == 3)
 		return do_fsync(argv[2]);
 	if (!strcmp(what, "zero") && argc == 5)
-		return do_zero(argv[2], number(argv[3]), number(argv[4]));
+		return do_zero(argv[2], FALLOC_FL_ZERO_RANGE, number(argv[3]), number(argv[4]));
+	if (!strcmp(what, "punch") && argc == 5)
+		return do_zero(argv[2], FALLOC_FL_PUNCH_HOLE, number(argv[3]), number(argv[4]));
 	fputs(usage, what[0] == '-' ? stdout : stderr);
 	return !strcmp(what, "--help") ? 0 : 2;
 }

@@ -45,12 +45,22 @@ def test_write_zeroes(thin, image):
     for number in range(4):
         assert thin.guest(f"vbwtool write /dev/vda {number * MIB} {MIB} {number}") == "OK"
     written = thin.guest(f"awk '{{ print $7 }}' {SYS}/stat")
+    allocated = image.stat().st_blocks
     assert thin.guest(f"vbwtool zero /dev/vda {MIB} {2 * MIB}") == "OK"
     assert content(image, MIB, 2 * MIB) == bytes(2 * MIB)
+    assert allocated - image.stat().st_blocks < MIB // 512, "they need not stay allocated"
     for number in (0, 3):
         assert thin.guest(f"vbwtool verify /dev/vda {number * MIB} {MIB} {number}") == "OK"
     assert thin.host_stats()["wr_operations"] < 4 * 8 + 8, \
         f"zeroes were sent as data, after {written} sectors"
+
+
+def test_write_zeroes_that_may_unmap(thin, image):
+    assert thin.guest(f"vbwtool write /dev/vda 0 {4 * MIB} 1") == "OK"
+    allocated = image.stat().st_blocks
+    assert thin.guest(f"vbwtool punch /dev/vda {MIB} {2 * MIB}") == "OK"
+    assert content(image, MIB, 2 * MIB) == bytes(2 * MIB)
+    assert allocated - image.stat().st_blocks >= 2 * MIB // 512
 
 
 def test_no_discard(boot, disk):

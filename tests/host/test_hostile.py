@@ -169,9 +169,8 @@ def test_ring_is_not_believed(hostile, what):
     unload(vm)
 
 
-@pytest.mark.parametrize("what", ["used-id-range", "used-id-free", "used-index"])
-def test_polled_ring_is_not_believed(boot, testdev, what):
-    """No interrupt tells of it: who polls has to find out, or polls for ever."""
+def poller(boot, testdev):
+    """A machine with a device that is sound so far, and a command that reads from it by polling."""
     device = testdev(queues=2)
     vm = boot(machine_with(device, cpus=2), params="poll_queues=1")
     vm.guest(wait_for_disks(1))
@@ -179,6 +178,26 @@ def test_polled_ring_is_not_believed(boot, testdev, what):
     poll = "fio --name=x --filename=/dev/vda --size=8m --bs=4k --direct=1 --ioengine=io_uring " \
            "--hipri=1 --rw=randread --number_ios=10 --output=/run/fio.out"
     vm.guest(poll)
+    return vm, device, poll
+
+
+@pytest.mark.parametrize("what", ["status-unknown", "status-missing"])
+def test_polled_request_fails(boot, testdev, what):
+    """A request that has failed is not ended together with those that have not."""
+    vm, device, poll = poller(boot, testdev)
+    device.misbehave(what)
+    job = vm.guest.start(f"{poll}; cat /run/fio.out").wait(30)
+    assert device.count(what) >= 1
+    assert "Input/output error" in job.text
+    device.behave()
+    vm.guest(poll)
+    unload(vm)
+
+
+@pytest.mark.parametrize("what", ["used-id-range", "used-id-free", "used-index"])
+def test_polled_ring_is_not_believed(boot, testdev, what):
+    """No interrupt tells of it: who polls has to find out, or polls for ever."""
+    vm, device, poll = poller(boot, testdev)
     device.misbehave(f"{what}:1")
     job = vm.guest.start(f"{poll}; cat /run/fio.out").wait(30)
     assert device.count(what) == 1
