@@ -75,6 +75,14 @@ def test_bind_survives_failed_allocations(boot, disk):
     use(vm)
 
 
+# A disk that has not come back fails what it is given, and works as soon as it is bound anew.
+WORKS = f"""
+    if [ "$(vbwtool write /dev/vda 0 4096 1)" = OK ]; then
+        echo works
+    else
+        echo lost; echo $d > unbind; echo $d > bind; {DISK_IS_THERE}
+    fi"""
+
 # What is done, what comes of it if an allocation fails, and which ones fail. The shell's own commands do it: what the
 # number counts is what this very process has the kernel allocate.
 WAYS = {
@@ -85,21 +93,10 @@ WAYS = {
         {"switched", "refused"}, 1),
     "reset": (
         "echo 1 > $pci/reset",
-        # A disk that has not come back fails what it is given, and does as soon as it is bound anew.
-        f"""if [ "$(vbwtool write /dev/vda 0 4096 1)" = OK ]; then
-                echo works
-            else
-                echo lost; echo $d > unbind; echo $d > bind; {DISK_IS_THERE}
-            fi""",
-        {"works", "lost"}, EVERY),
+        WORKS, {"works", "lost"}, EVERY),
     "suspend": (
         "echo mem > /sys/power/state",
-        f"""if [ "$(vbwtool write /dev/vda 0 4096 1)" = OK ]; then
-                echo works
-            else
-                echo lost; echo $d > unbind; echo $d > bind; {DISK_IS_THERE}
-            fi""",
-        {"works", "lost"}, EVERY),
+        WORKS, {"works", "lost"}, EVERY),
     "unbind": (
         "echo $d > unbind",
         f"""[ ! -e $d ] || exit 3
