@@ -6,6 +6,7 @@ import os
 import pytest
 
 from test_checks import DEVICE, DISK_IS_THERE, DRIVER, SYS, forget_leaks, leaks, use
+from test_reset import PORT
 from vbw.machine import Config
 from vbw.vm import OURS
 
@@ -108,14 +109,16 @@ WAYS = {
 @pytest.mark.parametrize("command, works, possible, every", WAYS.values(), ids=WAYS.keys())
 def test_each_allocation_of_the_driver(boot, disk, command, works, possible, every):
     """It is refused or done, the disk works afterwards, and nothing stays behind."""
-    vm = boot(Config(disks=[disk(**{"num-queues": 2})], deadline=900, memory_mb=768, kernel_args="kmemleak=on",
+    vm = boot(Config(disks=[disk(**{"num-queues": 2, "bus": "root0"})], deadline=900, memory_mb=768, serial=True,
+                     extra_first=PORT, kernel_args="kmemleak=on",
                      tolerated="WARNING: fs/proc/generic.c:.* remove_proc_entry"))
     # Devices are suspended one after the other, by who asks for it, and for no longer than that takes.
     vm.guest(f"""echo {DEVICE} > /tmp/device; readlink -f {SYS}/device/.. > /tmp/pci
         echo 0 > /sys/power/pm_async; echo devices > /sys/power/pm_test
         echo 0 > /sys/module/suspend/parameters/pm_test_delay""")
     forget_leaks(vm)
-    results = attempts(vm, FAIL_NTH + OF_THE_DRIVER + "\nread -r d < /tmp/device; read -r pci < /tmp/pci", command, works, every)
+    prepare = FAIL_NTH + OF_THE_DRIVER + "\nread -r d < /tmp/device; read -r pci < /tmp/pci"
+    results = attempts(vm, prepare, command, works, every)
     assert len(results) > 3 and set(results) <= possible, results
     use(vm)
     vm.guest(f"rmmod {OURS}")
