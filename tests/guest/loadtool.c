@@ -38,6 +38,7 @@ static const char usage[] =
 "    dsync                writes with O_DSYNC\n"
 "    long                 reads of 128 KiB, 32 pages that are not neighbours\n"
 "    discard              discards of 4 KiB\n"
+"    discard16            the same, submitted by 16, so that they become one request if they can\n"
 "  PLACE is a disk, or a file of at least 16 MiB. Requests are of 4 KiB otherwise. FIRST of\n"
 "  them go before those that are counted.\n";
 
@@ -156,26 +157,35 @@ static void deep(int write, unsigned long number)
 	}
 }
 
-static void batches(int write, unsigned int size, unsigned long number)
+enum kind { READ, WRITE, DISCARD };
+
+static void prepare(struct io_uring_sqe *sqe, enum kind kind, void *page)
+{
+	switch (kind) {
+	case READ:
+		io_uring_prep_read(sqe, fd, page, BLOCK, next_offset());
+		break;
+	case WRITE:
+		io_uring_prep_write(sqe, fd, page, BLOCK, next_offset());
+		break;
+	case DISCARD:
+		io_uring_prep_cmd_discard(sqe, fd, next_offset(), BLOCK);
+		break;
+	}
+}
+
+static void batches(enum kind kind, unsigned int size, unsigned long number)
 {
 	struct io_uring_cqe *cqe;
 	unsigned int i;
 
 	for (; number >= size; number -= size) {
-		for (i = 0; i < size; i++) {
-			struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
-
-			if (write)
-				io_uring_prep_write(sqe, fd, pages + i * BLOCK, BLOCK,
-						    next_offset());
-			else
-				io_uring_prep_read(sqe, fd, pages + i * BLOCK, BLOCK,
-						   next_offset());
-		}
+		for (i = 0; i < size; i++)
+			prepare(io_uring_get_sqe(&ring), kind, pages + i * BLOCK);
 		check(io_uring_submit_and_wait(&ring, size), size, "io_uring_submit_and_wait");
 		for (i = 0; i < size; i++) {
 			check(io_uring_wait_cqe(&ring, &cqe), 0, "io_uring_wait_cqe");
-			check(cqe->res, BLOCK, "transfer in a batch");
+			check(cqe->res, kind == DISCARD ? 0 : BLOCK, "request in a batch");
 			io_uring_cqe_seen(&ring, cqe);
 		}
 	}
@@ -188,9 +198,9 @@ static void load(const char *what, unsigned long number)
 	} else if (!strcmp(what, "read32") || !strcmp(what, "write32")) {
 		deep(*what == 'w', number);
 	} else if (!strcmp(what, "read16") || !strcmp(what, "write16")) {
-		batches(*what == 'w', 16, number);
+		batches(*what == 'w' ? WRITE : READ, 16, number);
 	} else if (!strcmp(what, "poll")) {
-		batches(0, 1, number);
+		batches(READ, 1, number);
 	} else if (!strcmp(what, "fsync")) {
 		flushed(number);
 	} else if (!strcmp(what, "fdatasync")) {
@@ -201,6 +211,8 @@ static void load(const char *what, unsigned long number)
 		long_ones(number);
 	} else if (!strcmp(what, "discard")) {
 		discards(number);
+	} else if (!strcmp(what, "discard16")) {
+		batches(DISCARD, 16, number);
 	} else {
 		fputs(usage, stderr);
 		exit(2);

@@ -80,6 +80,22 @@ def test_ranges(machine, driver, command):
     expect_only(vm, (1, 2))
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_discards_that_become_one(machine, folder, driver):
+    """Each of the ranges of one request is discarded, and nothing else."""
+    image = folder / "disk.img"
+    vm, _ = machine(driver, "--file", str(image))
+    fill(vm, 16)
+    vm.guest("loadtool discard16 /dev/vda 16 0")
+    requests, merged, sectors = map(int, vm.guest(f"cat {SYS}/stat").split()[11:14])
+    assert requests < 16 == requests + merged and sectors == 16 * 8
+    content = image.read_bytes()
+    found = {at for at in range(0, 16 * MIB, 4096) if not any(content[at:at + 4096])}
+    # The blocks that loadtool goes through.
+    assert found == {number * 1237 % 4096 * 4096 for number in range(16)}
+    image.unlink()
+
+
 def test_switch(machine):
     vm, device = machine(OURS)
     assert guest_view(vm) == ["write back", "write back", "none"]
