@@ -42,10 +42,14 @@ WRITES = FIO + "--rw=randwrite --ioengine=libaio --iodepth=%d --output=/dev/null
 # How far it is from one write to the next. File systems keep neighbours together, and so write them together.
 STEPS = {"neighbours": 4096, "scattered": MIB + 4096}
 
-# Both ways, so many times, with so many microseconds after each.
-PACED = """cd /sys/block/vda; n=0; while [ $n -lt %d ]; do for mode in through back; do
-    echo "write $mode" > cache_type || exit 1; usleep %d; done; n=$((n + 1)); done"""
-SWITCH = PACED.replace("usleep %d; ", "")
+# Both ways, so many times.
+SWITCH = """cd /sys/block/vda; n=0; while [ $n -lt %d ]; do for mode in through back; do
+    echo "write $mode" > cache_type || exit 1; done; n=$((n + 1)); done"""
+
+
+def paced(number: int, microseconds: int) -> str:
+    """The guest's command for so many switches both ways, with the time from one to the next."""
+    return (SWITCH % number).replace("    echo", f"    usleep {microseconds} & echo").replace("done; n", "wait $!; done; n")
 
 
 def resident(vm: VM) -> tuple[int, int]:
@@ -168,8 +172,7 @@ def pauses() -> None:
     with machine(props=QUEUES, deadline=3600, **THREADS) as vm:
         vm.load(OURS)
         writes = start(vm, WRITES % 8)
-        # A switch itself takes some ten milliseconds in the guest.
-        commands = {"no switches": f"sleep {seconds}", "switches": PACED % (number, 1000000 // rate - 10000)}
+        commands = {"no switches": f"sleep {seconds}", "switches": paced(number, 1000000 // rate)}
         rates: list[float] = []
         found: dict[str, list[tuple[float, ...]]] = {how: [] for how in commands}
         for _ in range(RUNS):
@@ -261,8 +264,7 @@ def beside() -> None:
         for disk, number in (("vdb", 1), ("vdc", 32)):
             vm.guest(f"until [ $(awk '{{ print $1 }}' /sys/block/{disk}/inflight) -eq {number} ]; "
                      "do usleep 20000; done")
-        # The guest needs some of that for the switches.
-        commands = {"no switches": f"sleep {seconds}", "20 switches": PACED % (10, seconds * 1000000 // 20)}
+        commands = {"no switches": f"sleep {seconds}", "20 switches": paced(10, seconds * 1000000 // 20)}
         found: dict[str, list[tuple[float, ...]]] = {how: [] for how in commands}
         for _ in range(RUNS):
             for how, command in commands.items():
