@@ -3,6 +3,7 @@
 
 import pytest
 
+from prove import guestfiles
 from test_hostile import driver_messages, log_size
 from vbw.testdev import machine_with
 from vbw.vm import OURS, STOCK, wait_for_disks
@@ -11,6 +12,7 @@ SYS = "/sys/block/vda/queue"
 ZONE = 8192          # sectors
 CAPACITY = 6144      # of them
 ZONES = 16
+ZONE_APPEND = 15     # VIRTIO_BLK_T_ZONE_APPEND
 CONVENTIONAL = 2
 FIRST = CONVENTIONAL * ZONE
 SHAPE = ("--zones", str(ZONE), "--zone-capacity", str(CAPACITY), "--conventional", str(CONVENTIONAL),
@@ -159,6 +161,30 @@ def test_fio(zoned, driver):
         "--verify=crc32c --verify_fatal=1", 120)
     assert "err= 0" in output.text
     assert any(written for _, written, _ in report(vm))
+
+
+@pytest.mark.stock_kernel("btrfs is a module of the distribution's kernel")
+@pytest.mark.pinned_kernel("btrfs is a module of the pinned kernel")
+@DRIVERS
+def test_append(env, boot, testdev, driver):
+    """btrfs appends, and takes from the answer where its data is: it is found there, also after a new mount."""
+    device = testdev("--zones", str(ZONE), "--conventional", str(CONVENTIONAL), "--max-append", "128",
+                     "--granularity", "4096")
+    programs = guestfiles.build(env, ["/usr/sbin/mkfs.btrfs"], ["btrfs"])
+    vm = boot(machine_with(device, initrd=programs), driver=driver)
+    vm.guest(wait_for_disks(1))
+    vm.guest(guestfiles.load_modules(env, ["btrfs"]))
+    vm.guest("/usr/sbin/mkfs.btrfs -q -O zoned -m single -d single /dev/vda && mkdir /run/fs && "
+             "mount -t btrfs /dev/vda /run/fs", 120)
+    for number in range(3):
+        for file in range(1, 5):
+            vm.guest(f"seq {file}{number}000 {file}{number}999 > /run/fs/{file}.{number}")
+        vm.guest("sync -f /run/fs")
+    assert device.requests(ZONE_APPEND) >= 12, "files were not appended to zones"
+    vm.guest("umount /run/fs && mount -t btrfs /dev/vda /run/fs", 60)
+    for number in range(3):
+        for file in range(1, 5):
+            vm.guest(f"seq {file}{number}000 {file}{number}999 | cmp - /run/fs/{file}.{number}")
 
 
 WRONG_REPORTS = ["zones-none", "zone-type", "zone-state", "zone-beyond", "zone-stuck",

@@ -165,7 +165,7 @@ impl Backend {
         let mut payload = Vec::new();
         reader.read_to_end(&mut payload)?;
 
-        let room = writer.available_bytes().checked_sub(header.tail());
+        let room = writer.available_bytes().checked_sub(1);
         let room = room.ok_or(io::ErrorKind::UnexpectedEof)?;
         let mut tail = writer.split_at(room).map_err(io::Error::other)?;
         let mut answer = self.device.execute(header, &payload, room);
@@ -176,14 +176,11 @@ impl Backend {
         }
 
         writer.write_all(&answer.data[..room.min(answer.data.len())])?;
-        if header.tail() > 1 {
-            tail.write_all(&answer.sector.to_le_bytes())?;
-        }
         if deed != Deed::NoStatus && !self.device.quirks.take(Quirk::StatusMissing) {
             tail.write_all(&[answer.status])?;
         }
 
-        let written = (answer.data.len() + header.tail()) as u32;
+        let written = (answer.data.len() + 1) as u32;
         self.put_used(vring, memory, head, written, deed)
     }
 

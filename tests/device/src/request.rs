@@ -47,24 +47,13 @@ impl Header {
             sector: u64::from_le_bytes(sector),
         }
     }
-
-    /// Bytes at the end of what the device writes: the status, and before that the sector of an
-    /// append.
-    pub fn tail(&self) -> usize {
-        if self.kind == blk::VIRTIO_BLK_T_ZONE_APPEND {
-            9
-        } else {
-            1
-        }
-    }
 }
 
 /// What the device writes.
 pub struct Answer {
-    /// Data, from the start.
+    /// Data, from the start. For an append it is the sector; the kernel's own driver leaves room
+    /// between that and the status.
     pub data: Vec<u8>,
-    /// The sector of an append, before the status.
-    pub sector: u64,
     /// The last byte.
     pub status: u8,
 }
@@ -75,11 +64,7 @@ impl From<Result<Vec<u8>, u8>> for Answer {
             Ok(data) => (data, OK),
             Err(status) => (Vec::new(), status),
         };
-        Self {
-            data,
-            sector: 0,
-            status,
-        }
+        Self { data, status }
     }
 }
 
@@ -152,12 +137,7 @@ impl Device {
     pub fn execute(&mut self, header: Header, payload: &[u8], room: usize) -> Answer {
         *self.requests.entry(header.kind).or_default() += 1;
 
-        let mut answer = if header.kind == blk::VIRTIO_BLK_T_ZONE_APPEND {
-            self.append(header.sector, payload)
-        } else {
-            self.answer_data(header, payload, room).into()
-        };
-
+        let mut answer: Answer = self.answer_data(header, payload, room).into();
         if self.quirks.take(Quirk::StatusUnknown) {
             answer.status = NONSENSE;
         }
@@ -176,6 +156,7 @@ impl Device {
                 }
                 done(self.disk.write(header.sector, payload))
             }
+            blk::VIRTIO_BLK_T_ZONE_APPEND => self.append(header.sector, payload),
             blk::VIRTIO_BLK_T_FLUSH if self.quirks.take(Quirk::FlushFails) => Err(IOERR),
             blk::VIRTIO_BLK_T_FLUSH if self.quirks.take(Quirk::FlushUnknown) => Err(UNSUPP),
             blk::VIRTIO_BLK_T_FLUSH => done(self.disk.flush()),
@@ -277,26 +258,13 @@ impl Device {
         Ok(Vec::new())
     }
 
-    fn append(&mut self, sector: u64, payload: &[u8]) -> Answer {
-        let outcome = match &mut self.zones {
-            Some(zones) => zones.append(sector, payload.len() as u64 / SECTOR),
-            None => Err(UNSUPP),
-        };
-        let written = outcome.and_then(|at| {
-            self.disk.write(at, payload).map_err(|_| IOERR)?;
-            Ok(at)
-        });
-        let elsewhere = self.quirks.take(Quirk::AppendSector);
-        let (sector, status) = match written {
-            Ok(_) if elsewhere => (1 << 40, OK),
-            Ok(at) => (at, OK),
-            Err(status) => (0, status),
-        };
+    fn append(&mut self, sector: u64, payload: &[u8]) -> Result<Vec<u8>, u8> {
+        let zones = self.zones.as_mut().ok_or(UNSUPP)?;
+        let at = zones.append(sector, payload.len() as u64 / SECTOR)?;
 
-        Answer {
-            data: Vec::new(),
-            sector,
-            status,
-        }
+        self.disk.write(at, payload).map_err(|_| IOERR)?;
+        let elsewhere = self.quirks.take(Quirk::AppendSector);
+        let told = if elsewhere { 1 << 40 } else { at };
+        Ok(told.to_le_bytes().to_vec())
     }
 }
