@@ -7,7 +7,7 @@
 #
 #   switches      10,000 of them under load: what they leave behind (VBW_PAIRS: half as many)
 #   latency       how long a switch takes, beside a flush
-#   pauses        what a read sees of nine switches a second, beside none
+#   pauses        what a read sees of nine switches a second, beside none in either mode
 #   slow-flush    what other writes see of a switch that flushes for two seconds, beside none
 #   beside        what the monitor and other disks notice of switches, beside none
 #   synchronous   writes in write through, beside stock QEMU, and beside this QEMU without patches, and with

@@ -49,7 +49,8 @@ SWITCH = """cd /sys/block/vda; n=0; while [ $n -lt %d ]; do for mode in through 
 
 def paced(number: int, microseconds: int) -> str:
     """The guest's command for so many switches both ways, with the time from one to the next."""
-    return (SWITCH % number).replace("    echo", f"    usleep {microseconds} & echo").replace("done; n", "wait $!; done; n")
+    wait = f"    usleep {microseconds} & echo"
+    return (SWITCH % number).replace("    echo", wait).replace("done; n", "wait $!; done; n")
 
 
 def resident(vm: VM) -> tuple[int, int]:
@@ -166,28 +167,35 @@ def percentiles(what: str, values: list[float]) -> None:
 
 
 def pauses() -> None:
-    """How long reads take beside writes, without switches and with some; in turns."""
+    """How long reads take beside writes: in either mode, with switches, and with as many requests for the mode
+    that is in force, which cost the guest the same and the device nothing. In turns."""
     seconds, rate = 20, 9
     number = seconds * rate // 2
+    # The guest needs some of the time from one switch to the next to start what waits for the rest.
+    switching = paced(number, 1000000 // rate - 12000)
+    stay = f"sleep {seconds}"
+    commands = {"write back": stay, "write through": stay, "write back, asked for again": switching.replace(
+        "through back", "back back"), "switches": switching}
     with machine(props=QUEUES, deadline=3600, **THREADS) as vm:
         vm.load(OURS)
         writes = start(vm, WRITES % 8)
-        commands = {"no switches": f"sleep {seconds}", "switches": paced(number, 1000000 // rate)}
-        rates: list[float] = []
+        rates: dict[str, list[float]] = {how: [] for how in commands}
         found: dict[str, list[tuple[float, ...]]] = {how: [] for how in commands}
         for _ in range(RUNS):
             for how, command in commands.items():
+                mode = "write through" if how == "write through" else "write back"
+                vm.guest(f"echo '{mode}' > /sys/block/vda/cache_type")
                 probe = vm.guest.start(FIO + PROBE + "--rw=randread")
                 began = time.monotonic()
                 vm.guest(command, 600)
-                rates.append(2 * number / (time.monotonic() - began))
+                rates[how].append(2 * number / (time.monotonic() - began))
                 end(probe)
                 found[how].append(completions(vm, "read"))
         head("ms for a read, one at a time, beside 8 writes at a time: medians of runs (least to most)", "median",
              "999 of 1000 within", "longest")
         for how, runs in found.items():
-            rate_shown = f", {statistics.median(rates[1::2]):.1f} in a second" if how == "switches" else ""
-            row(f"{how}{rate_shown}", *(middle(list(values)) for values in zip(*runs)))
+            pace = "" if commands[how] == stay else f", {statistics.median(rates[how]):.1f} in a second"
+            row(f"{how}{pace}", *(middle(list(values)) for values in zip(*runs)))
         end(writes)
 
 
