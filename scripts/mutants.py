@@ -42,21 +42,18 @@ class Mutant:
             raise ValueError(f"{self.name}: its text is in {self.file} {found} times")
         path.write_text(text.replace(self.old, self.new))
 
+    def is_of_qemu(self) -> bool:
+        """Whether it is in a patch of QEMU, and for QEMU's own tests to notice."""
+        return self.file.startswith("qemu-patches/")
+
     def run(self) -> str:
         """Build and test; returns what came of it."""
         log = OUT / f"{self.name}.log"
-        shutil.rmtree(TREE, ignore_errors=True)
-        for part in PARTS:
-            source, target = SRC / part, TREE / part
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy2(source, target)
+        copy_sources()
         self.apply()
         if self.tests == SEARCH:
             return searched(log)
-        if self.file.startswith("qemu-patches/"):
+        if self.is_of_qemu():
             return tested_in_qemu(log, self.tests)
 
         environ = {**os.environ, "VBW_SRC": str(TREE)}
@@ -68,6 +65,18 @@ class Mutant:
         module = OUT / f"{self.name}.ko"
         shutil.copy2(built.stdout.split()[-1], module)
         return tested(log, module, self.tests)
+
+
+def copy_sources() -> None:
+    """Have what is built from anew, without a mutant."""
+    shutil.rmtree(TREE, ignore_errors=True)
+    for part in PARTS:
+        source, target = SRC / part, TREE / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, target)
 
 
 def searched(log: Path) -> str:
@@ -119,10 +128,17 @@ def main(wanted: list[str]) -> int:
         print(f"no mutants of these names: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
     OUT.mkdir(parents=True, exist_ok=True)
+    mutants = [mutant for mutant in mutants
+               if not wanted or any(fnmatch.fnmatch(mutant.name, pattern) for pattern in wanted)]
+    # Tests of QEMU that fail anyway would notice every mutant.
+    for tests in sorted({mutant.tests for mutant in mutants if mutant.is_of_qemu()}):
+        copy_sources()
+        result = tested_in_qemu(OUT / f"{tests}.log", tests)
+        if result != "NOT NOTICED":
+            print(f"without a mutant, {tests}: {result}; logs: {OUT}", file=sys.stderr)
+            return 1
     noticed = tried = 0
     for mutant in mutants:
-        if wanted and not any(fnmatch.fnmatch(mutant.name, pattern) for pattern in wanted):
-            continue
         begin = time.monotonic()
         result = mutant.run()
         tried += 1
