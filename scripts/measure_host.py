@@ -42,15 +42,10 @@ WRITES = FIO + "--rw=randwrite --ioengine=libaio --iodepth=%d --output=/dev/null
 # How far it is from one write to the next. File systems keep neighbours together, and so write them together.
 STEPS = {"neighbours": 4096, "scattered": MIB + 4096}
 
-# Both ways, so many times.
-SWITCH = """cd /sys/block/vda; n=0; while [ $n -lt %d ]; do for mode in through back; do
-    echo "write $mode" > cache_type || exit 1; done; n=$((n + 1)); done"""
 
-
-def paced(number: int, microseconds: int) -> str:
-    """The guest's command for so many switches both ways, with the time from one to the next."""
-    wait = f"    usleep {microseconds} & echo"
-    return (SWITCH % number).replace("    echo", wait).replace("done; n", "wait $!; done; n")
+def switching(number: int, seconds: float = 0) -> str:
+    """The guest's command for so many switches both ways, and the time from one to the next."""
+    return f"vbwtool switch /sys/block/vda/cache_type {number} {int(seconds * 1000000)}"
 
 
 def resident(vm: VM) -> tuple[int, int]:
@@ -87,7 +82,7 @@ def switches() -> None:
             if number in (1, 1 + rounds // 2, 1 + rounds):
                 row(2 * times * (number - 1), f"{time.monotonic() - began:.0f}", opened(vm), *resident(vm))
             if number <= rounds:
-                vm.guest(SWITCH % times, 600)
+                vm.guest(switching(times), 600)
         assert load.running(), load.wait().text
         end(load)
         assert "err= 0" in vm.guest("cat /run/busy.out")
@@ -108,11 +103,12 @@ def end(load: Job) -> None:
     load.wait(120)
 
 
-def durations(vm: VM, number: int) -> dict[str, list[float]]:
-    """Milliseconds that the device takes for each of the switches that the guest makes now."""
+def durations(vm: VM, number: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Milliseconds that the device takes for each of the switches that the guest makes now, and that the guest
+    takes beside that."""
     log = vm.folder / "qemu.log"
     before = log.stat().st_size
-    vm.guest(SWITCH % number, 600)
+    waited = [int(us) / 1000 for us in vm.guest(switching(number), 600).split()]
     began, mode, taken = 0.0, "", dict[str, list[float]](through=[], back=[])
     pattern = r"^\d+@([\d.]+):virtio_blk_(?:handle_set_wce .* wce (\d)|set_wce_complete .* ret 0)$"
     with log.open() as file:
@@ -122,8 +118,9 @@ def durations(vm: VM, number: int) -> dict[str, list[float]]:
                 began, mode = float(second), "back" if wanted == "1" else "through"
             else:
                 taken[mode].append((float(second) - began) * 1000)
-    assert len(taken["through"]) == len(taken["back"]) == number
-    return taken
+    assert len(taken["through"]) == len(taken["back"]) == number == len(waited) // 2
+    return taken, {mode: [all_of_it - device for all_of_it, device in zip(waited[first::2], taken[mode])]
+                   for first, mode in enumerate(taken)}
 
 
 def middle(values: list[float], digits: int = 2) -> str:
@@ -139,6 +136,7 @@ def latency() -> None:
     with machine(props=QUEUES, deadline=3600, extra=trace, **THREADS) as vm:
         vm.load(OURS)
         taken: dict[str, list[float]] = {"flush": [], "through": [], "back": []}
+        driver: list[float] = []
         for turn in range(number):
             vm.guest(f"vbwtool write /dev/vda 0 4096 {turn}")
             before = vm.host_stats()
@@ -147,15 +145,18 @@ def latency() -> None:
             assert after["flush_operations"] == before["flush_operations"] + 1
             taken["flush"].append((after["flush_total_time_ns"] - before["flush_total_time_ns"]) / 1e6)
             vm.guest(f"vbwtool write /dev/vda 0 4096 {turn}")
-            for mode, values in durations(vm, 1).items():
-                taken[mode] += values
+            device, guest = durations(vm, 1)
+            for mode in device:
+                taken[mode] += device[mode]
+                driver += guest[mode]
         for what, values in (("idle, a flush of a write", taken["flush"]),
                              ("idle, to write through, after a write", taken["through"]),
-                             ("idle, to write back", taken["back"])):
+                             ("idle, to write back", taken["back"]),
+                             ("idle, the guest's part of a switch, system call to system call", driver)):
             percentiles(what, values)
         # What is read back is nothing to flush.
         load = start(vm, WRITES % 32)
-        for mode, values in durations(vm, number).items():
+        for mode, values in durations(vm, number)[0].items():
             percentiles(f"32 writes at a time, to write {mode}", values)
         end(load)
 
@@ -167,19 +168,15 @@ def percentiles(what: str, values: list[float]) -> None:
 
 
 def pauses() -> None:
-    """How long reads take beside writes: in either mode, with switches, and with as many requests for the mode
-    that is in force, which cost the guest the same and the device nothing. In turns."""
+    """How long reads take beside writes, in either mode and with switches; in turns."""
     seconds, rate = 20, 9
     number = seconds * rate // 2
-    # The guest needs some of the time from one switch to the next to start what waits for the rest.
-    switching = paced(number, 1000000 // rate - 12000)
-    stay = f"sleep {seconds}"
-    commands = {"write back": stay, "write through": stay, "write back, asked for again": switching.replace(
-        "through back", "back back"), "switches": switching}
+    commands = {"write back": f"sleep {seconds}", "write through": f"sleep {seconds}",
+                "switches": switching(number, 1 / rate)}
     with machine(props=QUEUES, deadline=3600, **THREADS) as vm:
         vm.load(OURS)
         writes = start(vm, WRITES % 8)
-        rates: dict[str, list[float]] = {how: [] for how in commands}
+        rates: list[float] = []
         found: dict[str, list[tuple[float, ...]]] = {how: [] for how in commands}
         for _ in range(RUNS):
             for how, command in commands.items():
@@ -188,13 +185,13 @@ def pauses() -> None:
                 probe = vm.guest.start(FIO + PROBE + "--rw=randread")
                 began = time.monotonic()
                 vm.guest(command, 600)
-                rates[how].append(2 * number / (time.monotonic() - began))
+                rates.append(2 * number / (time.monotonic() - began))
                 end(probe)
                 found[how].append(completions(vm, "read"))
         head("ms for a read, one at a time, beside 8 writes at a time: medians of runs (least to most)", "median",
              "999 of 1000 within", "longest")
         for how, runs in found.items():
-            pace = "" if commands[how] == stay else f", {statistics.median(rates[how]):.1f} in a second"
+            pace = f", {statistics.median(rates[2::3]):.1f} in a second" if how == "switches" else ""
             row(f"{how}{pace}", *(middle(list(values)) for values in zip(*runs)))
         end(writes)
 
@@ -272,7 +269,7 @@ def beside() -> None:
         for disk, number in (("vdb", 1), ("vdc", 32)):
             vm.guest(f"until [ $(awk '{{ print $1 }}' /sys/block/{disk}/inflight) -eq {number} ]; "
                      "do usleep 20000; done")
-        commands = {"no switches": f"sleep {seconds}", "20 switches": paced(10, seconds * 1000000 // 20)}
+        commands = {"no switches": f"sleep {seconds}", "20 switches": switching(10, seconds / 20)}
         found: dict[str, list[tuple[float, ...]]] = {how: [] for how in commands}
         for _ in range(RUNS):
             for how, command in commands.items():

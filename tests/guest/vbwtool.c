@@ -24,6 +24,9 @@ static const char usage[] =
 "Usage: vbwtool set FILE TEXT [SECONDS]\n"
 "         one write of TEXT, as it is, to the attribute FILE; with SECONDS, a\n"
 "         signal interrupts it after that time\n"
+"       vbwtool switch FILE TIMES [MICROSECONDS]\n"
+"         to write through and back, TIMES each, by writes to the attribute FILE,\n"
+"         with MICROSECONDS from one to the next; prints how many each took\n"
 "       vbwtool wait FILE TEXT SECONDS\n"
 "         until FILE's line is TEXT, woken by poll alone; ETIMEDOUT if that\n"
 "         never happens\n"
@@ -96,12 +99,39 @@ static int set(const char *path, const char *text, unsigned int seconds)
 	return answer(done < 0 ? errno : 0);
 }
 
-static long long now_ms(void)
+static long long now_us(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
+}
+
+static long long now_ms(void)
+{
+	return now_us() / 1000;
+}
+
+static int do_switch(const char *path, unsigned long times, unsigned long pace)
+{
+	static const char *const modes[] = { "write through", "write back" };
+	int fd = open_or_die(path, O_WRONLY);
+	long long next = now_us();
+
+	for (unsigned long i = 0; i < 2 * times; i++) {
+		const char *mode = modes[i % 2];
+		long long began = now_us();
+
+		if (began < next) {
+			usleep(next - began);
+			began = now_us();
+		}
+		next += pace;
+		if (pwrite(fd, mode, strlen(mode), 0) < 0)
+			return answer(errno);
+		printf("%lld\n", now_us() - began);
+	}
+	return 0;
 }
 
 static int wait_for(const char *path, const char *text, unsigned int seconds)
@@ -226,6 +256,8 @@ int main(int argc, char **argv)
 		return do_dsync(argv[2], number(argv[3]), number(argv[4]), number(argv[5]));
 	if (!strcmp(what, "verify") && argc == 6)
 		return do_verify(argv[2], number(argv[3]), number(argv[4]), number(argv[5]));
+	if (!strcmp(what, "switch") && (argc == 4 || argc == 5))
+		return do_switch(argv[2], number(argv[3]), argc == 5 ? number(argv[4]) : 0);
 	if (!strcmp(what, "fsync") && argc == 3)
 		return do_fsync(argv[2]);
 	if (!strcmp(what, "zero") && argc == 5)
