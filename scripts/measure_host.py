@@ -15,6 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+from bare_disk import BareDisk
 from measure import ENV, MIB, head, machine, measure, row, spread
 from prove import files, trials
 from qemu_instructions import per_request
@@ -350,6 +351,45 @@ def bench(what: str, image: Path, engine: str, depth: int, step: int) -> None:
         f"{found['ours'] / found['repaired']:.2f}", spread(measured.values()))
 
 
+def alone() -> None:
+    """What one write at a time takes in write through, where a device that has been asked for the feature writes to
+    a second descriptor."""
+    head("us for a 4 KiB write, one at a time, write through", *sides(), "repaired's to ours", "spread")
+    for place, where in (("tmpfs", "/tmp"), ("disk", ENV.out)):
+        with tempfile.TemporaryDirectory(dir=where) as folder:
+            image = Path(folder) / "image"
+            # Written before, so that no write has to allocate.
+            image.write_bytes(bytes(range(256)) * (64 * MIB // 256))
+            subprocess.run(["sync", "-f", image], check=True)
+            for engine in ("threads", "io_uring"):
+                for pattern, step in STEPS.items():
+                    measured: dict[str, list[float]] = {side: [] for side in sides()}
+                    for _ in range(RUNS):
+                        for side, program in sides().items():
+                            measured[side].append(microseconds(program, image, engine, step, side == "ours"))
+                    found = {side: statistics.median(values) for side, values in measured.items()}
+                    row(f"{place}, {engine}, {pattern}", *(f"{value:.0f}" for value in found.values()),
+                        f"{found['repaired'] / found['ours']:.2f}", spread(measured.values()))
+
+
+def microseconds(program: Path, image: Path, engine: str, step: int, set_wce: bool) -> float:
+    """The median of what a write takes, from before the notification to its end."""
+    number = 1000
+    with tempfile.TemporaryDirectory(prefix="vbw-") as folder:
+        disk = BareDisk([program / "qemu-system-x86_64"], Path(folder), f"file,filename={image},aio={engine}",
+                        ",set-wce=on" if set_wce else "")
+        try:
+            # Without FLUSH.
+            disk.start(0)
+            taken = []
+            for index in range(number):
+                disk.prepare("write", [index * step // 512 % (63 * MIB // 512) // 8 * 8])
+                taken.append(disk.seconds())
+        finally:
+            disk.close()
+    return statistics.median(taken) * 1e6
+
+
 def instructions() -> None:
     """What a request costs in QEMU when nobody has asked for the feature."""
     head("instructions of QEMU for a request, set-wce=off", "unpatched", "ours", "ratio", "spread")
@@ -389,4 +429,4 @@ def lost_of(name: str, way: dict, stock: bool, least: int) -> tuple[int, int, in
 if __name__ == "__main__":
     measure("measure-host", {
         "switches": switches, "latency": latency, "pauses": pauses, "slow-flush": slow_flush, "beside": beside,
-        "synchronous": synchronous, "instructions": instructions, "errors": errors})
+        "synchronous": synchronous, "alone": alone, "instructions": instructions, "errors": errors})
