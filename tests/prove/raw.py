@@ -56,7 +56,7 @@ def switches(bench: Bench) -> None:
     bench.at_least("cuts", bench.notes["cuts"], 5)
 
 
-@trial("cuts", long=20)
+@trial("cuts", long=45)
 def many_cuts(bench: Bench) -> None:
     """Every rule at once on a small disk, the guest switches as fast as it can; one cut after the other."""
     vm = bench.boot(bench.serve(size=2 * MIB))
