@@ -51,6 +51,7 @@ class BareDisk:
     def close(self) -> None:
         """End QEMU."""
         self._connection.close()
+        self.process.kill()
         self.process.communicate()
         self._memory.close()
         self._memory_file.close()
