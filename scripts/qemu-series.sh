@@ -102,8 +102,9 @@ export_series() {
 	[ ! -e "$letter" ] || text=$(letter_text "$letter")
 	out=$(mktemp -d)
 	git -C "$folder" branch --quiet --force export-letter "${range#*..}"
-	git -C "$folder" -c branch.export-letter.description="$text" -c format.useAutoBase=false format-patch \
-		--quiet --zero-commit --no-signature --subject-prefix="$version" --cover-letter \
+	# Else names of blobs are as long as the repository's size makes them.
+	git -C "$folder" -c branch.export-letter.description="$text" -c format.useAutoBase=false \
+		-c core.abbrev=7 format-patch --quiet --zero-commit --no-signature --subject-prefix="$version" --cover-letter \
 		--cover-from-description=subject --output-directory "$out" "${range%..*}..export-letter"
 	git -C "$folder" branch --quiet -D export-letter
 	mkdir -p "$PATCHES/${VBW_QEMU_RELEASE-}/$series"
