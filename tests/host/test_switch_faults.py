@@ -11,6 +11,7 @@ import os
 import resource
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -372,10 +373,12 @@ def test_no_space_left(boot, env, folder):
     node = {"driver": "qcow2", "file": blkdebug(image, error, states=[AFTER_FLUSH])}
     vm = boot(Config(disks=[Disk(node)]))
     with Ordeal(vm, "qcow2: no space left during the switch; the machine stops, and goes on") as ordeal:
-        writer = vm.guest.start("vbwtool set /sys/block/vda/cache_type 'write through'")
-        until(lambda: vm.qmp("query-status")["status"] == "io-error", "the machine does not stop")
-        vm.qmp("cont")
-        ordeal.answered(writer, "write through")
+        # The machine may stop before the guest has said that it has started the writer.
+        with ThreadPoolExecutor(1) as thread:
+            writer = thread.submit(vm.guest.start, "vbwtool set /sys/block/vda/cache_type 'write through'")
+            until(lambda: vm.qmp("query-status")["status"] == "io-error", "the machine does not stop")
+            vm.qmp("cont")
+            ordeal.answered(writer.result(), "write through")
         ordeal.works("write back", "write through")
 
 
