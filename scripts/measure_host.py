@@ -378,6 +378,7 @@ def microseconds(program: Path, image: Path, engine: str, step: int, set_wce: bo
     number = 1000
     with tempfile.TemporaryDirectory(prefix="vbw-") as folder:
         # The driver, which does not sleep, has a processor of its own, and QEMU's threads share another one.
+        processors = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {0})
         disk = BareDisk(["taskset", "-c", "1", program / "qemu-system-x86_64"], Path(folder),
                         f"file,filename={image},aio={engine}", ",set-wce=on" if set_wce else "")
@@ -390,6 +391,7 @@ def microseconds(program: Path, image: Path, engine: str, step: int, set_wce: bo
                 taken.append(disk.seconds())
         finally:
             disk.close()
+            os.sched_setaffinity(0, processors)
     return statistics.median(taken) * 1e6
 
 
