@@ -12,8 +12,8 @@
 # installed; each kernel is what /usr/lib/modules/RELEASE is for the stock one. With --each it builds the tree
 # after each patch.
 #
-# The kernel is configured as the debug kernel is, with what is in intree/kernel.config besides. There is one work tree for each source; a change of the series changes only the files in
-# it that come out different.
+# The kernel is configured as the debug kernel is, with what is in intree/kernel.config besides. There is one work
+# tree for each source; a change of the series changes only the files in it that come out different.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
