@@ -60,7 +60,9 @@ class Load:
 
     @property
     def place(self) -> str:
-        """What is read and written: the disk, or the file in its file system."""
+        """What is read and written: the disk, the file in its file system, or the disk's mode."""
+        if self.tool == "switch":
+            return f"/sys/block/{self.disk}/cache_type"
         return f"/{self.disk}/file" if self.disk in FILE_SYSTEMS else f"/dev/{self.disk}"
 
 
@@ -82,6 +84,8 @@ LOADS = {
     "XFS, append and fsync, write through": Load("append", 480, mode="write through", disk="vdd"),
     "read of 128 KiB": Load("long", 320, disk=LATE),
     "discard": Load("discard", 480, disk=LATE),
+    # Back and forth: by a request, or with virtio_blk by a write into the configuration space.
+    "switch of the write cache": Load("switch", 480),
     "read, polled": Load("poll"),
 }
 # To know what a turn costs that finds nothing: the answer comes after so many turns that the rest is lost.

@@ -39,6 +39,7 @@ static const char usage[] =
 "    long                 reads of 128 KiB, 32 pages that are not neighbours\n"
 "    discard              discards of 4 KiB\n"
 "    discard16            the same, submitted by 16, so that they become one request if they can\n"
+"    switch               switches of the write cache: PLACE is the disk's cache_type\n"
 "  PLACE is a disk, or a file of at least 16 MiB. Requests are of 4 KiB otherwise. FIRST of\n"
 "  them go before those that are counted.\n";
 
@@ -121,6 +122,18 @@ static void discards(unsigned long number)
 		__u64 range[2] = { next_offset(), BLOCK };
 
 		check(ioctl(fd, BLKDISCARD, range), 0, "BLKDISCARD");
+	}
+}
+
+static void switches(unsigned long number)
+{
+	static const char *const modes[] = { "write through", "write back" };
+
+	while (number--) {
+		const char *mode = modes[position++ % 2];
+		long length = strlen(mode);
+
+		check(pwrite(fd, mode, length, 0), length, "cache_type");
 	}
 }
 
@@ -213,6 +226,8 @@ static void load(const char *what, unsigned long number)
 		discards(number);
 	} else if (!strcmp(what, "discard16")) {
 		batches(DISCARD, 16, number);
+	} else if (!strcmp(what, "switch")) {
+		switches(number);
 	} else {
 		fputs(usage, stderr);
 		exit(2);
@@ -222,13 +237,18 @@ static void load(const char *what, unsigned long number)
 int main(int argc, char **argv)
 {
 	const char *what = argc == 5 ? argv[1] : "";
+	int flags = O_RDWR;
 	unsigned int i;
 
 	if (argc != 5) {
 		fputs(usage, stderr);
 		return 2;
 	}
-	fd = open(argv[2], O_RDWR | O_DIRECT | (strcmp(what, "dsync") ? 0 : O_DSYNC));
+	if (strcmp(what, "switch"))
+		flags |= O_DIRECT;
+	if (!strcmp(what, "dsync"))
+		flags |= O_DSYNC;
+	fd = open(argv[2], flags);
 	if (fd < 0)
 		die(argv[2]);
 	pages = mmap(NULL, MOST * BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
