@@ -67,8 +67,8 @@ intree: ## the driver in the kernel's own tree: patches, built in and as a modul
 	@$S/intree.sh $(if $(EACH),--each)
 
 .PHONY: check-parallel
-check-parallel: ## load, switches, resets, unplugging at once on processors that run in parallel; SECONDS=…
-	@$S/run.sh --debug env VBW_PARALLEL_SECONDS=$(or $(SECONDS),600) python3 -m pytest -c tests/pytest.ini -n 0 tests/debug/test_parallel.py
+check-parallel: ## load, switches, resets, unplugging at once on processors in parallel; SECONDS=…; KCSAN=1: data races
+	@$S/run.sh $(if $(KCSAN),--kcsan,--debug) env VBW_PARALLEL_SECONDS=$(or $(SECONDS),600) python3 -m pytest -c tests/pytest.ini -n 0 tests/debug/test_parallel.py
 
 .PHONY: bench
 bench: ## speed beside the kernel's own driver and a QEMU without the patches

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/run.sh [--kernel RELEASE] [--root-disk] [--no-testdev] [--debug | --intree] CMD [ARG…]
+# Usage: scripts/run.sh [--kernel RELEASE] [--root-disk] [--no-testdev] [--debug | --kcsan | --intree] CMD [ARG…]
 #
 # Makes whatever is missing (build root, KDIR, driver, QEMU, test device, initramfs) and runs CMD in the build
 # root. All that CMD needs to know of what was built is in the environment that is set below.
@@ -9,8 +9,8 @@
 # as in scripts/kdir.sh.
 # With --root-disk also the Debian that tests/host/test_root_disk.py makes a guest's disk of.
 # With --no-testdev the test devices, which only tests need, are left out.
-# With --debug the guests' kernel is that of scripts/debug-kernel.sh, not the stock one; with --intree it is the
-# one of scripts/intree.sh whose own module the driver is.
+# With --debug the guests' kernel is that of scripts/debug-kernel.sh, not the stock one, and with --kcsan the second
+# one that it makes; with --intree it is the one of scripts/intree.sh whose own module the driver is.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -41,8 +41,12 @@ if [ "$1" = --no-testdev ]; then
 	[ $# -gt 0 ] || die "no command; see scripts/run.sh --help"
 fi
 export VBW_DEBUG="" VBW_INTREE=""
-if [ "$1" = --debug ] || [ "$1" = --intree ]; then
-	[ "$1" = --debug ] && VBW_DEBUG=1 || VBW_INTREE=1
+case $1 in
+--debug) VBW_DEBUG=kasan ;;
+--kcsan) VBW_DEBUG=kcsan ;;
+--intree) VBW_INTREE=1 ;;
+esac
+if [ -n "$VBW_DEBUG$VBW_INTREE" ]; then
 	shift
 	[ $# -gt 0 ] || die "no command; see scripts/run.sh --help"
 fi
@@ -74,7 +78,9 @@ qemu=$!
 trap 'kill "$qemu" 2>/dev/null; rm -f "$answer"' EXIT
 
 if [ -n "$VBW_DEBUG" ]; then
-	kdir=$("$scripts/debug-kernel.sh")
+	kernel=()
+	[ "$VBW_DEBUG" = kasan ] || kernel+=("--$VBW_DEBUG")
+	kdir=$("$scripts/debug-kernel.sh" "${kernel[@]}")
 	VBW_MODULES=$kdir/guest
 	VBW_RELEASE=$(cat "$VBW_MODULES/release")
 elif [ -n "$VBW_INTREE" ]; then

@@ -4,7 +4,8 @@
  *
  * Code is translated when it is executed first, so that costs nothing afterwards. The address of
  * each block of translated code within "from" and "to" is added to the file that the argument "out"
- * names, in hexadecimal, a line each, and never twice.
+ * names, and after a space the block's bytes, in hexadecimal, a line each. What is there already is
+ * not added again; modules that have the same address one after the other differ by their code.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,25 +25,58 @@ static uint32_t used;
 static uint64_t from, to = UINT64_MAX;
 static FILE *out;
 
+#define HASH UINT64_C(0x9e3779b97f4a7c15)
+/* The longest instruction of x86-64. */
+#define LONGEST 15
+
+/* What tells a block from another one, never 0: its address, and all of its bytes. */
+static uint64_t identity(const struct qemu_plugin_tb *tb)
+{
+	uint64_t hash = qemu_plugin_tb_vaddr(tb) * HASH;
+
+	for (size_t i = 0; i < qemu_plugin_tb_n_insns(tb); i++) {
+		uint8_t bytes[LONGEST];
+		size_t size = qemu_plugin_insn_data(qemu_plugin_tb_get_insn(tb, i), bytes, LONGEST);
+
+		for (size_t j = 0; j < size; j++)
+			hash = (hash ^ bytes[j]) * HASH;
+	}
+	return hash | 1;
+}
+
+static void print(const struct qemu_plugin_tb *tb)
+{
+	fprintf(out, "%" PRIx64 " ", qemu_plugin_tb_vaddr(tb));
+	for (size_t i = 0; i < qemu_plugin_tb_n_insns(tb); i++) {
+		uint8_t bytes[LONGEST];
+		size_t size = qemu_plugin_insn_data(qemu_plugin_tb_get_insn(tb, i), bytes, LONGEST);
+
+		for (size_t j = 0; j < size; j++)
+			fprintf(out, "%02x", bytes[j]);
+	}
+	fputc('\n', out);
+	fflush(out);
+}
+
 /* Called with a lock of QEMU's held: one block at a time is translated with a thread for all CPUs. */
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
-	uint64_t address = qemu_plugin_tb_vaddr(tb);
-	uint32_t i = (address * UINT64_C(0x9e3779b97f4a7c15)) >> 44;
+	uint64_t address = qemu_plugin_tb_vaddr(tb), block;
+	uint32_t i;
 
 	(void)id;
 	if (address < from || address >= to)
 		return;
-	for (; table[i % TABLE]; i++)
-		if (table[i % TABLE] == address)
+	block = identity(tb);
+	for (i = block >> 44; table[i % TABLE]; i++)
+		if (table[i % TABLE] == block)
 			return;
 	if (++used == MOST) {
 		fprintf(stderr, "cover: the guest has too many blocks of code\n");
 		abort();
 	}
-	table[i % TABLE] = address;
-	fprintf(out, "%" PRIx64 "\n", address);
-	fflush(out);
+	table[i % TABLE] = block;
+	print(tb);
 }
 
 QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)

@@ -2,7 +2,8 @@
 """Processors that really run at the same time, below the checks of the debug kernel.
 
 An emulated machine with a thread for each of its processors has the races of a real one. The stock kernel
-patches its own code, which such a machine cannot take; the debug kernel has nothing that does.
+patches its own code, which such a machine cannot take; the debug kernel has nothing that does. With the second debug
+kernel it is KCSAN that watches.
 """
 
 import os
@@ -12,12 +13,14 @@ import pytest
 
 from test_reset import PORT, until
 from test_unplug import GONE, devices
+from vbw import kernel_log
 from vbw.machine import Config, Disk, file_node, raw_node
 from vbw.vm import OURS
 
 QUEUES = 4
 # make check-parallel has it run for longer.
 SECONDS = float(os.environ.get("VBW_PARALLEL_SECONDS") or 60)
+KCSAN = os.environ.get("VBW_DEBUG") == "kcsan"
 SYS = "/sys/block/vda"
 DRIVER = f"/sys/bus/virtio/drivers/{OURS}"
 DISK_IS_THERE = "n=0; until [ -b /dev/vda ]; do n=$((n + 1)); [ $n -lt 1000 ] || exit 1; usleep 20000; done\n"
@@ -100,8 +103,15 @@ def unplug(vm):
     vm.guest(DISK_IS_THERE)
 
 
-def test_everything_at_once(machine):
+def races(vm):
+    """How many accesses KCSAN has watched, and how many data races it has seen that the driver has no part in."""
+    watched = int(vm.guest("awk '/setup_watchpoints/ { print $2 }' /sys/kernel/debug/kcsan"))
+    return watched, len(kernel_log.races_of_others([line.text for line in vm.kernel_log()]))
+
+
+def test_everything_at_once(env, machine):
     """Again and again, for as long as there is time; the kernel's checks find nothing."""
+    assert not KCSAN or b"__tsan_write" in env.module.read_bytes()
     began, rounds = time.monotonic(), 0
     while not rounds or time.monotonic() < began + SECONDS:
         for step in (switch, reset, unbind, unplug):
@@ -109,3 +119,7 @@ def test_everything_at_once(machine):
         rounds += 1
     assert machine.guest("vbwtool write /dev/vda 0 65536 1 && vbwtool verify /dev/vda 0 65536 1") == "OK\nOK"
     print(f"{rounds} rounds")
+    if KCSAN:
+        watched, others = races(machine)
+        assert watched
+        print(f"{watched} accesses watched, {others} data races without the driver")

@@ -10,6 +10,7 @@ from pathlib import Path
 from vbw import kernel_log
 from vbw.env import Env
 from vbw.guest import GuestError
+from vbw.machine import covered
 from vbw.testdev import TestDevice, machine_with
 from vbw.vm import OURS, VM
 
@@ -54,8 +55,7 @@ class Target:
                          # In this form, like the bus that it is for: QEMU takes them in another order.
                          "-device", json.dumps({"driver": "virtserialport", "chardev": "fuzz", "name": PORT})]
         if plugin:
-            # Where modules are.
-            config.extra_first += ["-plugin", f"{plugin},out={self._covered},from=ffffffffa0000000,to=ffffffffff000000"]
+            config.extra_first += covered(plugin, self._covered)
             config.kernel_args = "nokaslr"
         self.vm = VM(env, config, folder / "vm")
         self.vm.start()
@@ -104,7 +104,7 @@ class Target:
             text = file.read()
         whole = text[:text.rfind("\n") + 1]
         self._seen += len(whole)
-        return sum(int(line, 16) in self._text for line in whole.split())
+        return sum(int(line.split()[0], 16) in self._text for line in whole.splitlines())
 
     def close(self) -> list[str]:
         """End it; returns what its kernel complained about."""

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from vbw import cpio, ktap
+from vbw import cpio, kernel_log, ktap
 from vbw.machine import Config
 
 
@@ -73,6 +73,17 @@ class TestKtap:
     ])
     def test_what_contradicts_itself_is_a_problem(self, text, problem):
         assert any(problem in found for found in ktap.parse(text).problems)
+
+
+@pytest.mark.parametrize("frames, complaints", [
+    (["blk_add_timer+0x1/0x2", "worker_thread+0x3/0x4"], 0),
+    (["blk_add_timer+0x1/0x2", "_R_queue_rq+0x5/0x6 [virtio_blk_wce]"], 1),
+])
+def test_data_race_is_a_complaint_if_the_driver_is_in_it(frames, complaints):
+    text = ["BUG: KCSAN: data-race in blk_add_timer / worker_thread", *frames,
+            "Reported by Kernel Concurrency Sanitizer on:", "elsewhere+0x7/0x8 [virtio_blk_wce]"]
+    lines = [kernel_log.Line(number, 0, line) for number, line in enumerate(text)]
+    assert kernel_log.bad_lines(lines) == lines[:complaints]
 
 
 def test_archive_is_one_that_cpio_reads(folder):

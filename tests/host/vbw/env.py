@@ -31,6 +31,8 @@ class Env:
     root_disk: str = ""
     # The kernels of scripts/intree.sh, if the guests have one of these.
     intree: Path | None = None
+    # The plugin by which scripts/coverage.sh sees what is executed.
+    coverage: Path | None = None
 
     @property
     def patience(self) -> int:
@@ -85,4 +87,5 @@ def load() -> Env:
         root_disk=os.environ.get("VBW_ROOT_DISK", ""),
         testdev=os.environ.get("VBW_TESTDEV", ""),
         intree=_path("VBW_INTREE") if is_intree() else None,
+        coverage=_path("VBW_COVERAGE") if os.environ.get("VBW_COVERAGE") else None,
     )

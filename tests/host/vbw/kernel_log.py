@@ -2,7 +2,9 @@
 """The guest's kernel log: read it, cut it at marks, find what must not be there."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 TEST_MARK = "vbw-test: "
@@ -22,6 +24,11 @@ BAD = re.compile(
     # KUnit's tests of a module, which run when it is loaded
     r"|\bnot ok \d"
 )
+
+# The first line of a report of a data race, the one after its two stacks, and a function of the driver there.
+RACE = "BUG: KCSAN:"
+RACE_END = "Reported by Kernel Concurrency Sanitizer"
+OF_DRIVER = " [virtio_blk_wce]"
 
 
 @dataclass(frozen=True)
@@ -49,16 +56,35 @@ def read(path: Path) -> list[Line]:
     return [lines[number] for number in sorted(lines)]
 
 
+def races_of_others(texts: Sequence[str]) -> set[int]:
+    """Which lines begin reports of data races without the driver: the kernel has some of its own."""
+    found = set()
+    for index, text in enumerate(texts):
+        if RACE not in text:
+            continue
+        report = takewhile(lambda line: RACE_END not in line, texts[index:])
+        if not any(OF_DRIVER in line for line in report):
+            found.add(index)
+    return found
+
+
+def bad(texts: Sequence[str]) -> list[int]:
+    """Which lines fail a test."""
+    others = races_of_others(texts)
+    return [index for index, text in enumerate(texts) if BAD.search(text) and index not in others]
+
+
 def bad_lines(lines: list[Line]) -> list[Line]:
     """The lines that fail a test."""
-    return [line for line in lines if BAD.search(line.text)]
+    return [lines[index] for index in bad([line.text for line in lines])]
 
 
 def bad_console(path: Path) -> list[str]:
     """The same for the console: a panic gets no further than there."""
     if not path.exists():
         return []
-    return [line for line in path.read_text(errors="replace").splitlines() if BAD.search(line)]
+    lines = path.read_text(errors="replace").splitlines()
+    return [lines[index] for index in bad(lines)]
 
 
 def by_test(lines: list[Line]) -> dict[str, list[Line]]:

@@ -130,6 +130,11 @@ def _logged(files: "Files", serial: bool) -> list[str]:
     ]
 
 
+def covered(plugin: Path, out: Path) -> list[str]:
+    """Arguments that have scripts/plugin/cover.c say which code is executed where modules are."""
+    return ["-plugin", f"{plugin},out={out},from=ffffffffa0000000,to=ffffffffff000000"]
+
+
 def command_line(env: Env, config: Config, initrd: Path, files: "Files | None") -> list[str]:
     """QEMU's whole command line. Without files, the console is the terminal."""
     folder = env.qemu_stock if config.stock_qemu else env.qemu
@@ -172,6 +177,8 @@ def command_line(env: Env, config: Config, initrd: Path, files: "Files | None") 
     if not config.stock_qemu:
         # It is off unless somebody asks for it. A disk's own properties win.
         command += ["-global", "virtio-blk-device.set-wce=on", "-global", "vhost-user-blk.set-wce=on"]
+    if env.coverage and files:
+        command += covered(env.coverage, files.kmsg.with_name("covered"))
     command += config.extra_first
     for disk in config.disks:
         command += disk.arguments()
