@@ -86,6 +86,9 @@ def test_more_segments_than_descriptors(boot, testdev, indirect):
     # Neighbours on the disk that are none in memory: each page is a segment.
     vm.guest("echo 8192 > /sys/block/vda/queue/max_sectors_kb; "
              "cat /sys/block/vda/queue/max_sectors_kb | grep -x 8192")
+    # All of it is written at the end, however long it takes to get there.
+    vm.guest("cd /proc/sys/vm && echo 0 > dirty_writeback_centisecs && echo $((64 << 20)) > dirty_background_bytes && "
+             "echo $((128 << 20)) > dirty_bytes")
     device.misbehave("no-answer")
     load = vm.guest.start(
         "fio --name=load --filename=/dev/vda --size=16m --rw=randwrite --bs=4k --ioengine=sync "
