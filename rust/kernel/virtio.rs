@@ -8,41 +8,61 @@
 //! ```
 //! use kernel::{device, sync::{Arc, ArcBorrow}};
 //! use kernel_ext::{
-//!     block::virtio_blk::command::Command,
 //!     impl_has_queues,
-//!     virtio::{self, queue::{Handler, Queues, Running, Start}, Device},
+//!     virtio::{self, queue::{Buffer, Handler, Queues, Running, Start}, Device},
 //!     virtio_device_table,
 //! };
+//! # use core::ptr::NonNull;
+//! # use kernel::bindings::scatterlist;
 //!
 //! /// What is handed to the device.
-//! type Buffer = KBox<Command<u32, ()>>;
+//! struct MyBuffer(KBox<u64>);
+//! #
+//! # // SAFETY: The pointer is that of the box, and there are no lists.
+//! # unsafe impl Buffer for MyBuffer {
+//! #     fn into_raw(self) -> NonNull<c_void> {
+//! #         NonNull::from(KBox::leak(self.0)).cast()
+//! #     }
+//! #
+//! #     unsafe fn from_raw(ptr: NonNull<c_void>) -> Self {
+//! #         // SAFETY: By the requirement of this function `ptr` comes from `into_raw()`.
+//! #         Self(unsafe { KBox::from_raw(ptr.as_ptr().cast()) })
+//! #     }
+//! #
+//! #     unsafe fn with_sgs<R>(
+//! #         _ptr: NonNull<c_void>,
+//! #         f: impl FnOnce(&mut [*mut scatterlist], u32, u32) -> R,
+//! #     ) -> R {
+//! #         f(&mut [], 0, 0)
+//! #     }
+//! # }
 //!
 //! /// What interrupts need.
 //! #[pin_data]
 //! struct Shared {
 //!     #[pin]
-//!     queues: Queues<Buffer, ()>,
+//!     queues: Queues<MyBuffer, ()>,
 //! }
 //!
 //! impl_has_queues! {
-//!     impl HasQueues<Buffer, ()> for Shared { self.queues }
+//!     impl HasQueues<MyBuffer, ()> for Shared { self.queues }
 //! }
 //!
 //! impl Handler for Shared {
-//!     type Buffer = Buffer;
+//!     type Buffer = MyBuffer;
 //!     type State = ();
 //!
 //!     fn used(this: ArcBorrow<'_, Self>, index: usize) {
 //!         if let Some(queue) = this.queues.get(index) {
 //!             let mut ring = queue.lock();
 //!
-//!             while let Some(command) = ring.pop() {
-//!                 pr_info!("the device says {}\n", command.device_status());
+//!             while let Some(MyBuffer(number)) = ring.pop() {
+//!                 pr_info!("{} is back\n", *number);
 //!             }
 //!         }
 //!     }
 //!
-//!     fn unused(&self, buffer: Buffer) {
+//!     fn unused(&self, buffer: MyBuffer) {
 //!         drop(buffer);
 //!     }
 //! }

@@ -4,11 +4,11 @@
 //!
 //! ```
 //! # use kernel::device;
-//! # use kernel_ext::{block::virtio_blk::{config, feature}, virtio::Device};
-//! # fn read(dev: &Device<device::Bound>) {
-//! let sectors: u64 = dev.read(config::CAPACITY);
+//! # use kernel_ext::virtio::{config::Field, Device};
+//! # fn read(dev: &Device<device::Bound>, capacity: Field<u64>, mq: u32, num_queues: Field<u16>) {
+//! let sectors: u64 = dev.read(capacity);
 //! // `None` unless the feature was negotiated.
-//! let queues: Option<u16> = dev.read_if(feature::MQ, config::NUM_QUEUES);
+//! let queues: Option<u16> = dev.read_if(mq, num_queues);
 //! # let _ = (sectors, queues);
 //! # }
 //! ```

@@ -29,24 +29,12 @@
 //! and in [`Handler::used`], which an interrupt calls:
 //!
 //! ```
-//! # use kernel_ext::{
-//! #     block::{
-//! #         mq::Operations,
-//! #         virtio_blk::{chain::Chain, submission::Submission, Header},
-//! #     },
-//! #     virtio::queue::Queue,
-//! # };
-//! # fn used<T>(queue: &Queue<Submission<T, Header, u32>, ()>)
-//! # where
-//! #     T: Operations<RequestData = Chain<Header>>,
-//! # {
+//! # use kernel_ext::virtio::queue::{Buffer, Queue};
+//! # fn used<B: Buffer, S>(queue: &Queue<B, S>, answered: impl Fn(B)) {
 //! let mut ring = queue.lock();
 //!
 //! while let Some(buffer) = ring.pop() {
-//!     match buffer {
-//!         Submission::Request(rq) => rq.into_inner().complete(),
-//!         Submission::Command(command) => pr_info!("command {} is done\n", command.context),
-//!     }
+//!     answered(buffer);
 //! }
 //! # }
 //! ```
