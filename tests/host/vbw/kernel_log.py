@@ -12,7 +12,7 @@ END_MARK = "vbw-end: "
 
 # One place for what a healthy kernel never says.
 BAD = re.compile(
-    r"WARNING:|BUG:|BUG at|Oops|KASAN|UBSAN|KFENCE|KCSAN"
+    r"WARNING:|BUG:|BUG at|Oops|KASAN|UBSAN|KFENCE|KCSAN:"
     r"|possible recursive locking|possible circular locking|suspicious RCU usage"
     r"|inconsistent lock state|sleeping function called|scheduling while atomic"
     r"|general protection|unable to handle|refcount_t"
