@@ -52,6 +52,10 @@ user_namespaces() {
 	fi
 }
 
+# In a user namespace mmdebstrap gives what it makes to subordinate ids, which nobody has in the one that enter.sh makes.
+# There it has to be root's, as on the hosts that tests play, who is the user outside.
+give_to_user() { unshare --user --map-root-user --map-auto chown -Rh root:root "$1"; }
+
 make_root() {
 	local packages
 	packages=$(listed "$PACKAGES"/{build,kernel,debug,intree,qemu,fuzz,test,testdev,lint,prove,deb}.list | paste -sd,)
@@ -70,6 +74,7 @@ make_root() {
 		--dpkgopt='path-include=/usr/src/rustc-*/library/*' \
 		--customize-hook="$VBW_SRC/scripts/buildroot-hook.sh \"\$1\"" \
 		"$SUITE" "$1/root"
+	[ "$(id -u)" -eq 0 ] || give_to_user "$1/root"
 }
 
 if in_root; then
