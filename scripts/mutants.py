@@ -19,6 +19,9 @@ TREE = Path(os.environ["VBW_CACHE"]) / "mutants"
 # What a module and QEMU are built from, and the scripts that build them.
 PARTS = ("Kbuild", "Makefile", "drivers", "include", "qemu-patches", "rust", "scripts", "tests/switch")
 SEARCH = "search"
+# The stock kernel unless scripts/run.sh was told otherwise.
+KERNEL = os.environ["VBW_DEBUG"]
+KDIR = [Path(os.environ["VBW_MODULES"]).parent] if KERNEL else []
 
 
 @dataclass
@@ -32,6 +35,8 @@ class Mutant:
     tests: str
     # Not wrong but unlucky: the tests have to pass.
     passes: bool = False
+    # The debug kernel that it takes, as VBW_DEBUG calls it.
+    kernel: str = ""
 
     def apply(self) -> None:
         """Change the file in the copy; the old text has to be there just once."""
@@ -57,7 +62,7 @@ class Mutant:
             return tested_in_qemu(log, self.tests)
 
         environ = {**os.environ, "VBW_SRC": str(TREE)}
-        built = subprocess.run([TREE / "scripts/module.sh"], env=environ, text=True, capture_output=True)
+        built = subprocess.run([TREE / "scripts/module.sh", *KDIR], env=environ, text=True, capture_output=True)
         log.write_text(built.stdout + built.stderr)
         if built.returncode:
             return "does not build"
@@ -121,8 +126,9 @@ def tested(log: Path, module: Path, tests: str) -> str:
 
 def main(wanted: list[str]) -> int:
     """Try the mutants, all or those whose names fit one of the patterns."""
-    mutants = [Mutant(**entry) for path in sorted((SRC / "tests/mutants").glob("*.toml"))
-               for entry in tomllib.loads(path.read_text())["mutant"]]
+    every = [Mutant(**entry) for path in sorted((SRC / "tests/mutants").glob("*.toml"))
+             for entry in tomllib.loads(path.read_text())["mutant"]]
+    mutants = [mutant for mutant in every if mutant.kernel == KERNEL]
     unknown = {pattern for pattern in wanted if not fnmatch.filter((mutant.name for mutant in mutants), pattern)}
     if unknown:
         print(f"no mutants of these names: {', '.join(sorted(unknown))}", file=sys.stderr)
