@@ -2,6 +2,7 @@
 """What one trial is run on: a storage that forgets, the judge, and a guest, with one order of events."""
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
@@ -13,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,6 +76,7 @@ class Bench:
         self.storage: Storage
         self.judge: Judge
         self.files: fuse.FileSystem | None = None
+        self._devices: list[str] = []
         # Whether every guest lives to say how many acknowledgements it has sent.
         self.sent_is_known = True
 
@@ -122,6 +124,20 @@ class Bench:
         self._stops.append(self.files.stop)
         return {"driver": "file", "filename": str(path), "aio": aio,
                 "cache": {"direct": direct or aio == "native"}}
+
+    @contextlib.contextmanager
+    def device(self, node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Make a file that is mounted a block device of the host, which somebody has to open meanwhile."""
+        found = subprocess.run(["losetup", "--find", "--show", node["filename"]], capture_output=True, text=True)
+        if found.returncode:
+            raise NotHere(found.stderr.strip())
+        name = found.stdout.strip()
+        self._devices.append(name)
+        try:
+            yield {**node, "driver": "host_device", "filename": name}
+        finally:
+            # From now on it is there for as long as it is open, so that nothing is left behind by whoever is killed.
+            subprocess.run(["losetup", "--detach", name], check=True)
 
     def second(self, judged: bool = True) -> dict[str, Any]:
         """Another storage of the same size and kind; if judged, a record may as well be there."""
@@ -296,6 +312,8 @@ class Bench:
         """End whatever there still is."""
         for vm in self.vms:
             vm.kill()
+        for name in self._devices:
+            until(lambda path=Path("/sys/block", Path(name).name, "loop"): not path.exists(), f"the end of {name}")
         for stop in self._stops:
             self._await(stop())
         self._loop.call_soon_threadsafe(self._loop.stop)

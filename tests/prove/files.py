@@ -38,6 +38,20 @@ for _name, _way in WAYS.items():
     _switches(_name, _way, _name in ("threads", "native"))
 
 
+def _host_device(name: str, way: dict) -> None:
+    @trial(f"host-device-{name}")
+    def host_device(bench: Bench) -> None:
+        """Every rule at once on a block device of the host, which takes root; the guest switches as fast as it can."""
+        with bench.device(bench.mount(**way)) as node:
+            vm = bench.boot(node)
+        bench.load(vm, CACHE_TYPE, "toggle=2000", *everybody())
+        bench.at_least("switches", bench.notes["switches"], 20)
+
+
+for _name in ("threads", "native"):
+    _host_device(_name, WAYS[_name])
+
+
 @trial("sizes")
 def sizes(bench: Bench) -> None:
     """The size of the disk changes again and again, every rule, the guest switches all the time."""
