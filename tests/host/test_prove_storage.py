@@ -14,6 +14,7 @@ from prove import __main__ as prove
 from prove import fuse, nbd, records, trials
 from prove.judge import Judge
 from prove.storage import Storage
+from vbw.env import may_mount
 
 BLOCK = records.BLOCK
 MIB = 1 << 20
@@ -162,6 +163,7 @@ def test_a_client_of_nbd(env, loop, storage, tmp_path, structured):
     run(loop, server.stop())
 
 
+@pytest.mark.skipif(not may_mount(), reason="/dev/fuse cannot be opened")
 def test_a_page_cache_that_can_be_lost(loop, storage, tmp_path):
     files = fuse.FileSystem(tmp_path / "mnt", 1)
     path = files.add("disk", storage)

@@ -21,6 +21,7 @@ from test_host_switch import host_sets
 from test_reset import until
 from test_switch import expect, guest_view, set_mode
 from vbw import descriptors
+from vbw.env import has_other_users
 from vbw.machine import Config, Disk, file_node, flush_fails_node, raw_node
 from vbw.scenarios import vbwtool_pattern
 
@@ -274,6 +275,7 @@ def test_permission_is_gone(boot, disk, image):
             ordeal.works("write through", "write back")
 
 
+@pytest.mark.skipif(not has_other_users(), reason="QEMU cannot become another user here")
 @pytest.mark.parametrize("props", [{}, {"set-wce": False}], ids=["set-wce", "config-wce"])
 def test_unprivileged(boot, disk, image, props):
     """QEMU has become another user, whom the image does not belong to."""

@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import os
 import random
 import re
 import shlex
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vbw import guest as vbw_guest
-from vbw.env import Env
+from vbw.env import Env, has_other_users, may_mount
 from vbw.machine import Config, Disk, raw_node
 from vbw.vm import OURS, VM
 
@@ -115,7 +114,7 @@ class Bench:
     def mount(self, size: int = 64 * MIB, content: Path | None = None, where: str = "in place",
               aio: str = "threads", direct: bool = False, **options: Any) -> dict[str, Any]:
         """Make the storage and its judge; returns the block node of it as a file."""
-        if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        if not may_mount():
             raise NotHere("/dev/fuse cannot be opened")
         self._judge(size, content, where)
         self.files = fuse.FileSystem(self.socket("mnt"), self.random.getrandbits(32), **options)
@@ -282,7 +281,7 @@ class Bench:
 
     def need_other_users(self) -> None:
         """Raise if there is only one user in this namespace."""
-        if int(Path("/proc/self/uid_map").read_text().split()[2]) <= 65534:
+        if not has_other_users():
             raise NotHere("there are no other users in this namespace")
 
     def note(self, name: str, value: int) -> None:

@@ -60,6 +60,16 @@ def _choose_accel() -> str:
     return "kvm" if virtual and os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg"
 
 
+def may_mount() -> bool:
+    """Whether this user may have a file system in user space."""
+    return os.access("/dev/fuse", os.R_OK | os.W_OK)
+
+
+def has_other_users() -> bool:
+    """Whether there is a user "nobody" beside root: not in the namespace of an ordinary user."""
+    return int(Path("/proc/self/uid_map").read_text().split()[2]) > 65534
+
+
 def is_debug() -> bool:
     """Whether the guests' kernel is the debug kernel."""
     return bool(os.environ.get("VBW_DEBUG"))
