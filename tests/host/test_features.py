@@ -8,7 +8,8 @@ import pytest
 from test_errors import write_and_verify
 from vbw.guest import GuestError
 from vbw.machine import Config, Disk, file_node, raw_node
-from vbw.vm import OURS, STOCK
+from vbw.testdev import machine_with
+from vbw.vm import OURS, STOCK, wait_for_disks
 
 SYS = "/sys/block/vda"
 MIB = 1 << 20
@@ -84,6 +85,14 @@ def test_geometry(boot, disk):
     vm = boot(Config(disks=[disk(cyls=100, heads=8, secs=32)]))
     # fdisk makes the cylinders up from the size.
     assert "8 heads, 32 sectors/track" in vm.guest("fdisk -l /dev/vda")
+
+
+@pytest.mark.parametrize("driver", [STOCK, OURS])
+def test_device_without_geometry(boot, testdev, driver):
+    """As in other drivers, a cylinder is a MiB then."""
+    vm = boot(machine_with(testdev()), driver=driver)
+    vm.guest(wait_for_disks(1))
+    assert "64 heads, 32 sectors/track" in vm.guest("fdisk -l /dev/vda")
 
 
 def capacity_messages(vm):

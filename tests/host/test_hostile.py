@@ -10,6 +10,7 @@ import re
 import pytest
 
 from test_errors import write_and_verify
+from test_reset import until
 from test_switch import guest_view, set_mode
 from vbw.testdev import machine_with
 from vbw.vm import wait_for_disks
@@ -261,6 +262,33 @@ def test_serial_without_end(hostile):
     device.misbehave("id-endless")
     assert vm.guest("cat /sys/block/vda/serial") == 20 * "x"
     assert device.count("id-endless") == 1
+    unload(vm)
+
+
+def in_driver(vm, number):
+    """Wait until so many processes do."""
+    vm.guest(f"n=0; until [ $(grep -ls virtio_blk_wce /proc/[0-9]*/stack | wc -l) -eq {number} ]; do "
+             "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+
+
+def test_readers_of_serial_who_give_up(hostile):
+    """Whom the device keeps waiting, and who waits for that one: both can be ended, and the answer is for neither."""
+    vm, device = hostile()
+    read = "cat /sys/block/vda/serial"
+    device.misbehave("no-answer:1")
+    asks = vm.guest.start(read)
+    until(lambda: device.count("no-answer") == 1, "the device is not asked")
+    waits = vm.guest.start(read)
+    in_driver(vm, 2)
+    waits.signal("KILL")
+    in_driver(vm, 1)
+    asks.signal("KILL")
+    in_driver(vm, 0)
+    last = vm.guest.start(read)
+    in_driver(vm, 1)
+    assert last.running() and device.count("no-answer") == 1, "it has to wait for an answer that nobody wants"
+    device.release()
+    assert last.wait(20).text == "vbw-testdev"
     unload(vm)
 
 
