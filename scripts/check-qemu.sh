@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/check-qemu.sh [--compare] [--sanitize] | --each [FROM [TO]]
+# Usage: scripts/check-qemu.sh [--compare] [--sanitize | --coverage] | --each [FROM [TO]]
 #
 # Builds the patched QEMU's own tests and runs those of what the patches change. With --compare, those
 # that QEMU has already are run without the patches, too, and what passes there has to pass with them.
 # With --sanitize all is built with AddressSanitizer and UndefinedBehaviorSanitizer, and what they
-# report is a failure of the test that ran.
+# report is a failure of the test that ran. With --coverage, prints which lines that the patches add
+# the tests have executed.
 #
 # With --each QEMU is built with the first patch, with the first two, and so on, and each time all but the
 # iotests are run: whoever bisects finds a QEMU that works. FROM and TO are places in the list that
@@ -59,19 +60,20 @@ if [ "${1-}" = --each ]; then
 	exit
 fi
 
-compare='' sanitize=()
+compare='' variant=() coverage=''
 for option in "$@"; do
 	case $option in
 	--compare) compare=true ;;
-	--sanitize) sanitize=(--sanitize) ;;
+	--sanitize) variant=(--sanitize) ;;
+	--coverage) variant=(--coverage) coverage=true ;;
 	*) die "unknown option $option; see scripts/check-qemu.sh --help" ;;
 	esac
 done
 
 out=${VBW_OUT:-$VBW_LOG}
-log=$out/qemu-tests${sanitize:+-sanitized}.tap
+log=$out/qemu-tests${variant:+-${variant#--}}.tap
 
-# run_tests LOG [--unpatched | --sanitize]
+# run_tests LOG [--unpatched | --sanitize | --coverage]
 run_tests() {
 	local log=$1
 	shift
@@ -82,9 +84,13 @@ run_tests() {
 passed_in() { sed -nE '/# skip/Id; s/^ok( [0-9]+)? //p' "$1" | sed 's/ *$//' | sort -u; }
 
 say "QEMU's own tests (log: $log)"
-run_tests "$log" "${sanitize[@]}"
+run_tests "$log" "${variant[@]}"
 
 count "$log"
+if [ -n "$coverage" ]; then
+	"$VBW_SRC/scripts/qemu.sh" --tests --coverage python3 "$VBW_SRC/scripts/qemu_coverage.py" \
+		"$("$VBW_SRC/scripts/qemu.sh" --source)"
+fi
 
 if [ -n "$compare" ]; then
 	before=$out/qemu-tests-unpatched.tap

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Usage: scripts/qemu.sh [--first N | --patches | --source | --tests [--unpatched | --first N | --sanitize] CMD… |
-#        --fuzz CMD…]
+# Usage: scripts/qemu.sh [--first N | --patches | --source |
+#        --tests [--unpatched | --first N | --sanitize | --coverage] CMD… | --fuzz CMD…]
 #
 # Makes sure that QEMU with all series of qemu-patches is built and prints the folder that holds
 # qemu-system-x86_64, qemu-img, qemu-io and qemu-storage-daemon. With --first it is a QEMU that has only N
@@ -12,7 +12,8 @@
 # well and CMD runs in the build folder, which nobody else can change in the meantime, with the names of the
 # files that the patches touch on standard input. --unpatched does that with a build without the patches, to
 # compare with, --first with one that has only N of them, --sanitize with one that has AddressSanitizer and
-# UndefinedBehaviorSanitizer, and --fuzz with QEMU's fuzz targets, which are made in the same tree.
+# UndefinedBehaviorSanitizer, --coverage with one that counts for gcov how often each line is executed, and --fuzz
+# with QEMU's fuzz targets, which are made in the same tree as --sanitize.
 #
 # VBW_QEMU_RELEASE=10.2 does all that with another release, for which there is qemu-patches/10.2.
 #
@@ -216,6 +217,11 @@ case ${1-} in
 	--sanitize)
 		sanitize=("${SANITIZE[@]}")
 		log=$VBW_LOG/qemu-tests-sanitized
+		shift
+		;;
+	--coverage)
+		CONFIGURE+=(--enable-gcov)
+		log=$VBW_LOG/qemu-tests-coverage
 		shift
 		;;
 	esac
