@@ -84,7 +84,7 @@ fi
 
 host_tools
 user_namespaces
-part root "$(key "$(id -u)" "$(declare -f make_root)" "$(listed "$PACKAGES"/*.list "$PACKAGES/pins")" \
+part root "$(key "$(id -u)" "$(declare -f make_root give_to_user)" "$(listed "$PACKAGES"/*.list "$PACKAGES/pins")" \
 	"$(digest "$VBW_SRC"/scripts/{debian,add-sources,buildroot-hook}.sh)")" make_root
 prune root 2
 # That a pin was gone is said whenever the root is used, not only when it is made.
