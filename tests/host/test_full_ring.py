@@ -7,6 +7,7 @@ the ring is known to be full.
 
 import pytest
 
+from test_hostile import in_driver
 from test_reset import until
 from test_switch import set_mode
 from vbw.testdev import machine_with
@@ -54,8 +55,7 @@ def test_all_commands_that_wait_are_sent(full_ring):
     vm, device, load = full_ring("no-answer", "--rw=randread", f"--number_ios={READS}")
     switch = vm.guest.start(f"vbwtool set {SYS}/cache_type 'write through'")
     serial = vm.guest.start(f"cat {SYS}/serial")
-    vm.guest("n=0; until [ $(grep -ls virtio_blk_wce /proc/[0-9]*/stack | wc -l) -eq 2 ]; do "
-             "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+    in_driver(vm, 2)
     assert switch.running() and serial.running(), "both wait in the driver"
     device.release()
     # All that is released is kept again, so that no answer to the one brings the other one on its way.

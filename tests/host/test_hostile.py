@@ -266,7 +266,7 @@ def test_serial_without_end(hostile):
 
 
 def in_driver(vm, number):
-    """Wait until so many processes do."""
+    """Wait until so many processes wait in the driver."""
     vm.guest(f"n=0; until [ $(grep -ls virtio_blk_wce /proc/[0-9]*/stack | wc -l) -eq {number} ]; do "
              "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
 
