@@ -3,17 +3,19 @@
 #
 # Usage: called by scripts/check-qemu.sh in a build folder of QEMU, with the names of the files that the
 # patches touch there on standard input, and with the option that the build was made with; --quick
-# leaves out the iotests, --only PATTERN all but the unit tests and qtests in whose names the pattern is
+# leaves out the iotests and clang, --only PATTERN all but the unit tests and qtests in whose names the pattern is
 #
 # Runs QEMU's own tests of what the patches change: all qtests of virtio-blk and virtio-scsi, unit tests
 # of the block layer, and those iotests that the patches add or change, next to those in scripts/qemu-iotests.list.
-# Prints TAP.
+# Has clang look at the locks that what the patches change has to hold. Prints TAP.
 
 set -euo pipefail
 
 build=$PWD
-list=$(dirname "${BASH_SOURCE[0]}")/qemu-iotests.list
-mapfile -t ours < <(sed -n 's|^tests/qemu-iotests/tests/\([^.]*\)$|\1|p' | sort -u)
+here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
+list=$here/qemu-iotests.list
+mapfile -t touched < <(sort -u)
+mapfile -t ours < <(printf '%s\n' "${touched[@]}" | sed -n 's|^tests/qemu-iotests/tests/\([^.]*\)$|\1|p')
 
 export QTEST_QEMU_BINARY=$build/qemu-system-x86_64
 export QTEST_QEMU_IMG=$build/qemu-img
@@ -73,6 +75,8 @@ for program in tests/unit/test-*; do
 done
 
 case ${1-} in --quick | --only) exit 0 ;; esac
+
+run locks python3 "$here/qemu_locks.py" "${touched[@]}"
 
 cd tests/qemu-iotests
 for format in raw qcow2; do
