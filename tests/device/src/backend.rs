@@ -10,11 +10,12 @@ use crate::{
     script::{Deed, Script},
 };
 use std::{
+    collections::HashSet,
     io::{self, Read, Write},
     sync::atomic::{AtomicU64, Ordering},
 };
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
-use vhost_user_backend::{VhostUserBackendMut, VringRwLock, VringT};
+use vhost_user_backend::{VhostUserBackendMut, VringRwLock, VringState, VringT};
 use virtio_bindings::virtio_blk as blk;
 use virtio_queue::{DescriptorChain, QueueT};
 use vm_memory::{
@@ -31,6 +32,22 @@ const USED_INDEX: u64 = 2;
 const USED_RING: u64 = 4;
 const USED_ELEMENT: u64 = 8;
 
+/// The heads of requests of which the driver may believe that they are done.
+///
+/// Their memory is the driver's again, and may be anything by then. No driver can do anything about
+/// a device that writes there, so this one does not: it lies about what it has done, and that is all.
+#[derive(Default)]
+struct Disowned {
+    all: bool,
+    heads: HashSet<u16>,
+}
+
+impl Disowned {
+    fn has(&self, head: u16) -> bool {
+        self.all || self.heads.contains(&head)
+    }
+}
+
 /// A device that a front end is connected with.
 pub struct Backend {
     pub device: Device,
@@ -42,6 +59,7 @@ pub struct Backend {
     ring_size: u16,
     /// Requests that are not answered.
     held: Vec<(VringRwLock, Chain)>,
+    disowned: Disowned,
     /// How often the configuration was read.
     reads: AtomicU64,
     /// What says what it does wrong, and the configuration space without that.
@@ -59,6 +77,7 @@ impl Backend {
             memory: None,
             ring_size: 0,
             held: Vec::new(),
+            disowned: Disowned::default(),
             reads: AtomicU64::new(0),
             script: None,
         })
@@ -72,6 +91,7 @@ impl Backend {
         };
 
         self.held.clear();
+        self.disowned = Disowned::default();
         self.device.config = sound.clone();
         script.patch(&mut self.device.config);
         self.script = Some((script, sound));
@@ -152,8 +172,14 @@ impl Backend {
         })
     }
 
-    /// Executes a request, and tells the driver, or tells it something else.
+    /// Executes a request, and tells the driver, or tells it something else. Requests from before
+    /// a reset are forgotten: a front end stops the ring, which waits for the lock.
     fn answer(&mut self, vring: &VringRwLock, chain: Chain, deed: Deed) -> io::Result<()> {
+        let mut state = vring.get_mut();
+        if !state.get_queue().ready() {
+            return Ok(());
+        }
+
         let head = chain.head_index();
         let memory = chain.memory();
         let mut reader = chain.clone().reader(memory).map_err(io::Error::other)?;
@@ -175,60 +201,61 @@ impl Backend {
             _ => (),
         }
 
-        writer.write_all(&answer.data[..room.min(answer.data.len())])?;
-        if deed != Deed::NoStatus && !self.device.quirks.take(Quirk::StatusMissing) {
-            tail.write_all(&[answer.status])?;
+        let no_status = deed == Deed::NoStatus || self.device.quirks.take(Quirk::StatusMissing);
+        if !self.disowned.has(head) {
+            writer.write_all(&answer.data[..room.min(answer.data.len())])?;
+            if !no_status {
+                tail.write_all(&[answer.status])?;
+            }
         }
 
         let written = (answer.data.len() + 1) as u32;
-        self.put_used(vring, memory, head, written, deed)
+        self.put_used(&mut state, memory, head, written, deed)
     }
 
     /// Puts a request into the used ring, or something else.
     fn put_used(
         &mut self,
-        vring: &VringRwLock,
+        state: &mut VringState<Memory>,
         memory: &GuestMemoryMmap,
         head: u16,
         written: u32,
         deed: Deed,
     ) -> io::Result<()> {
         let quirks = &mut self.device.quirks;
-        let add = |head, written| vring.add_used(head, written).map_err(io::Error::other);
-        let (size, ring) = {
-            let state = vring.get_ref();
-            (state.get_queue().size(), state.get_queue().used_ring())
-        };
-
-        match deed {
-            Deed::Length(length) => return add(head, length),
-            Deed::Id(id) => return put_raw(vring, memory, id),
-            Deed::Times(times) => return (0..times).try_for_each(|_| add(head, written)),
-            Deed::Ahead(by) => {
-                add(head, written)?;
-                return go_ahead(memory, ring, by);
-            }
-            _ => (),
-        }
-        if quirks.take(Quirk::UsedIdRange) {
-            return put_raw(vring, memory, u32::from(size) + 7);
-        }
-        if quirks.take(Quirk::UsedIdFree) {
+        let size = state.get_queue().size();
+        let deed = match deed {
+            Deed::Length(_) | Deed::Id(_) | Deed::Times(_) | Deed::Ahead(_) => deed,
+            _ if quirks.take(Quirk::UsedIdRange) => Deed::Id(u32::from(size) + 7),
             // Heads are taken from a list of free descriptors: the one before this is not at its
             // front, unless the ring is full.
-            return put_raw(vring, memory, u32::from(head.wrapping_sub(1) % size));
+            _ if quirks.take(Quirk::UsedIdFree) => Deed::Id(u32::from(head.wrapping_sub(1) % size)),
+            _ if quirks.take(Quirk::UsedLength) => Deed::Length(u32::MAX),
+            _ if quirks.take(Quirk::UsedTwice) => Deed::Times(2),
+            _ if quirks.take(Quirk::UsedIndex) => Deed::Ahead(size),
+            _ => Deed::Proper,
+        };
+        let mut add = |length| state.add_used(head, length).map_err(io::Error::other);
+
+        match deed {
+            Deed::Length(length) => add(length),
+            Deed::Id(id) => {
+                self.disowned.heads.extend(u16::try_from(id));
+                put_raw(state, memory, id)
+            }
+            Deed::Times(times) => {
+                if times > 1 {
+                    self.disowned.heads.insert(head);
+                }
+                (0..times).try_for_each(|_| add(written))
+            }
+            Deed::Ahead(by) => {
+                self.disowned.all = true;
+                add(written)?;
+                go_ahead(memory, state.get_queue().used_ring(), by)
+            }
+            _ => add(written),
         }
-        if quirks.take(Quirk::UsedLength) {
-            return add(head, u32::MAX);
-        }
-        if quirks.take(Quirk::UsedTwice) {
-            add(head, written)?;
-        }
-        if quirks.take(Quirk::UsedIndex) {
-            add(head, written)?;
-            return go_ahead(memory, ring, size);
-        }
-        add(head, written)
     }
 }
 
@@ -243,8 +270,7 @@ fn go_ahead(memory: &GuestMemoryMmap, ring: u64, by: u16) -> io::Result<()> {
 }
 
 /// Puts any identifier into the used ring.
-fn put_raw(vring: &VringRwLock, memory: &GuestMemoryMmap, id: u32) -> io::Result<()> {
-    let mut state = vring.get_mut();
+fn put_raw(state: &mut VringState<Memory>, memory: &GuestMemoryMmap, id: u32) -> io::Result<()> {
     let queue = state.get_queue_mut();
     let used = queue.next_used();
     let slot = u64::from(used % queue.size()) * USED_ELEMENT;
@@ -287,6 +313,7 @@ impl VhostUserBackendMut for Backend {
     fn acked_features(&mut self, features: u64) {
         // A front end sends them when a driver starts the device, and what was before is over.
         self.held.clear();
+        self.disowned = Disowned::default();
         self.device.start(features);
     }
 
