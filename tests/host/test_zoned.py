@@ -223,6 +223,8 @@ ZONE_FIELDS = {
     "max_active_zones": (80, (2**31, 0x95000004)),
     "max_append_sectors": (84, (0, 4)),
     "write_granularity": (88, (0, 3, 2**32 - 1)),
+    # The number of zones; the kernel warns of the memory that it wants for them.
+    "capacity": (4, (0x10, 0x3fffff)),
 }
 
 

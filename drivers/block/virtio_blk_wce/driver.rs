@@ -287,8 +287,8 @@ impl VirtioBlkDriver {
         let counts = limits::queues(dev, NUM_REQUEST_QUEUES.get(), POLL_QUEUES.get())?;
         let mut limits = Limits::default();
         limits::read(dev, &mut limits)?;
-        zones::read_limits(dev, &mut limits)?;
         let capacity = limits::capacity(dev)?;
+        zones::read_limits(dev, capacity, &mut limits)?;
 
         let cache = Cache::new(control::mode(dev), control::way(dev));
         let index = name::free_index(dev)?;

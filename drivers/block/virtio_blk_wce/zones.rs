@@ -21,12 +21,20 @@ const MAX_REPORT: usize = 16384;
 /// each of them, and stops the kernel (a `BUG()`) if the number does not fit an `int`.
 const MAX_ZONES_AT_WORK: u32 = 1 << 16;
 
-/// Reads the limits of the zones, if the disk has any.
+/// The most zones. The block layer keeps a byte for each of them, all in one piece of memory, and
+/// the kernel warns of a piece that is longer than the page allocator can give.
+const MAX_ZONES: u64 = 1 << 22;
+
+/// Reads the limits of the zones, if the disk has any, which is of `capacity` sectors.
 ///
 /// # Errors
 ///
 /// `EINVAL` if the device shows an impossible value.
-pub(crate) fn read_limits(dev: &Device<device::Bound>, limits: &mut Limits) -> Result {
+pub(crate) fn read_limits(
+    dev: &Device<device::Bound>,
+    capacity: u64,
+    limits: &mut Limits,
+) -> Result {
     match dev.read_if(feature::ZONED, config::ZONE_MODEL) {
         // The zones of a host-aware disk are managed by the host.
         None | Some(zone::MODEL_NONE | zone::MODEL_HOST_AWARE) => return Ok(()),
@@ -47,8 +55,8 @@ pub(crate) fn read_limits(dev: &Device<device::Bound>, limits: &mut Limits) -> R
         max_append_sectors: dev.read(config::MAX_APPEND_SECTORS),
     };
 
-    if let Some((what, value)) = impossible(&zoned) {
-        return Err(refuse(dev, what, value.into()));
+    if let Some((what, value)) = impossible(&zoned, capacity) {
+        return Err(refuse(dev, what, value));
     }
     if dev.has_feature(feature::DISCARD) {
         dev_warn!(dev, "a zoned disk has no discards\n");
@@ -60,19 +68,22 @@ pub(crate) fn read_limits(dev: &Device<device::Bound>, limits: &mut Limits) -> R
 
 /// The name and the value of a limit that is impossible, if there is one. Only the block layer
 /// demands that the length of zones is a power of two; the specification does not.
-fn impossible(zoned: &ZonedLimits) -> Option<(&'static str, u32)> {
+fn impossible(zoned: &ZonedLimits, capacity: u64) -> Option<(&'static str, u64)> {
     let append = u64::from(zoned.max_append_sectors) << kernel::block::SECTOR_SHIFT;
+    let zones = |sectors: u32| capacity.div_ceil(sectors.into());
 
     if !zoned.zone_sectors.is_power_of_two() {
-        Some(("sectors of a zone", zoned.zone_sectors))
+        Some(("sectors of a zone", zoned.zone_sectors.into()))
+    } else if zones(zoned.zone_sectors) > MAX_ZONES {
+        Some(("number of zones", zones(zoned.zone_sectors)))
     } else if !zoned.write_granularity.is_power_of_two() {
-        Some(("write granularity of zones", zoned.write_granularity))
+        Some(("write granularity of zones", zoned.write_granularity.into()))
     } else if append < u64::from(zoned.write_granularity) {
-        Some(("sectors of a zone append", zoned.max_append_sectors))
+        Some(("sectors of a zone append", zoned.max_append_sectors.into()))
     } else if zoned.max_open_zones > MAX_ZONES_AT_WORK {
-        Some(("number of open zones", zoned.max_open_zones))
+        Some(("number of open zones", zoned.max_open_zones.into()))
     } else if zoned.max_active_zones > MAX_ZONES_AT_WORK {
-        Some(("number of active zones", zoned.max_active_zones))
+        Some(("number of active zones", zoned.max_active_zones.into()))
     } else {
         None
     }
@@ -131,10 +142,12 @@ mod tests {
         let bad = |change: fn(&mut ZonedLimits)| {
             let mut zoned = good;
             change(&mut zoned);
-            impossible(&zoned).is_some()
+            impossible(&zoned, 1 << 21).is_some()
         };
 
-        assert!(impossible(&good).is_none());
+        assert!(impossible(&good, 256 << 22).is_none());
+        assert!(impossible(&good, (256 << 22) + 1).is_some());
+        assert!(impossible(&good, u64::MAX).is_some());
         assert!(bad(|zoned| zoned.zone_sectors = 0));
         assert!(bad(|zoned| zoned.zone_sectors = 255));
         assert!(bad(|zoned| zoned.write_granularity = 0));
