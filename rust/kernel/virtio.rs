@@ -223,9 +223,13 @@ pub trait Driver: 'static {
     /// virtqueues are deleted; then the driver's data is dropped.
     fn unbind<'bound>(dev: &'bound Device<device::Core<'_>>, data: Pin<&Self::Data<'bound>>);
 
-    /// The device changed its configuration space.
+    /// The device may have changed its configuration space.
     ///
-    /// Called in interrupt context, and only between the end of `probe` and `unbind`.
+    /// Called in interrupt context, and only between the end of `probe` and `unbind`. It is also
+    /// called once after each `probe` and each [`Self::resume`] that has succeeded, when the core
+    /// has done with setting the device up. Before that the core marks a device as ready that is
+    /// not, so one that is reset in between may not stay reset, and whoever waits for that waits
+    /// for ever: see [`queue::disconnect`].
     fn config_changed<'bound>(dev: &'bound Device<device::Bound>, data: Pin<&Self::Data<'bound>>);
 
     /// The device is about to lose its state: the system is suspended, or the bus resets it.
@@ -359,6 +363,7 @@ impl<T: Driver> Adapter<T> {
                 dev.reset();
                 dev.add_status(bindings::VIRTIO_CONFIG_S_ACKNOWLEDGE);
             })?;
+            dev.report_change();
             Ok(0)
         })
     }
@@ -414,7 +419,11 @@ impl<T: Driver> Adapter<T> {
         // SAFETY: As above.
         let bound = unsafe { Self::bound(dev) };
 
-        from_result(|| T::resume(dev, Self::data(bound)).map(|()| 0))
+        from_result(|| {
+            T::resume(dev, Self::data(bound))?;
+            dev.report_change();
+            Ok(0)
+        })
     }
 
     extern "C" fn config_changed_callback(vdev: *mut bindings::virtio_device) {

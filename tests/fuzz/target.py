@@ -83,11 +83,19 @@ class Target:
         self._device.tell(f"script {entry.script.hex()}")
         self._port.sendall(bytes((entry.use,)))
         if not select.select([self._port], [], [], PATIENCE * self.vm.env.patience)[0]:
-            raise Finding(f"no answer within {PATIENCE} s")
+            raise Finding(f"no answer within {PATIENCE} s\n{self._waiting()}")
         answer = self._port.recv(1).decode()
         if answer not in ("r", "d", "s"):
             raise Finding(f"the guest's answer is {answer!r}")
         return answer
+
+    def _waiting(self) -> str:
+        """What waits for what in the guest."""
+        try:
+            return self.vm.guest("grep -l 'State:.D\\|^Name:.vbwfuzz' /proc/[0-9]*/status | while read -r path; do "
+                                 "head -n 1 $path; cat ${path%status}stack; done")
+        except GuestError as error:
+            return f"the guest does not say what for: {error}"
 
     def check(self) -> None:
         """Raise Finding if the guest's kernel has complained."""

@@ -20,6 +20,8 @@ REFUSED, WORKS = "refused", "works"
 # A type of requests: VIRTIO_BLK_T_FLUSH.
 FLUSH = 4
 MOST = 2**64 - 1
+# How often a driver starts for what may go wrong then.
+STARTS = 20
 
 # Field: offset, bytes, options of the device, {value: what becomes of the disk}
 FIELDS = {
@@ -321,3 +323,21 @@ def test_capacity_that_changes(boot, testdev):
         size = vm.guest("cat /sys/block/vda/size")
         assert vm.guest("cat /sys/block/vda/size") == size
         vm.guest("rmmod virtio_blk_wce")
+
+
+def test_ring_breaks_while_the_driver_starts(boot, testdev):
+    """The driver resets a device that it gives up, and the core marks a device as ready whose driver has started: a
+    reset in between would never end. The reset is slow, and whoever waits for it has to let others go first."""
+    device = testdev("--misbehave", "used-twice", "--misbehave", "stop-slow")
+    vm = boot(machine_with(device), driver=None)
+    vm.guest("echo 1 > /sys/kernel/rcu_expedited && echo 1 > /proc/irq/default_smp_affinity")
+    others = vm.guest.start("exec vbwtool busy 0 250000 250000")
+    for _ in range(STARTS):
+        vm.guest.start(f"exec taskset 2 insmod {MODULE}").wait(20)
+        unload(vm)
+    assert others.running()
+    others.signal("KILL")
+    assert device.count("used-twice") >= STARTS
+    device.behave()
+    assert outcome(vm) == WORKS
+    unload(vm)

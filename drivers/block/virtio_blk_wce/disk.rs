@@ -135,6 +135,8 @@ pub(crate) struct VirtioBlk {
     work: Work<Self>,
     /// The device was given up.
     pub(crate) lost: AtomicFlag,
+    /// The device may not be given up, as the core is setting it up.
+    pub(crate) is_kept: AtomicFlag,
     #[pin]
     pub(crate) watch: Watch,
     #[pin]
@@ -174,6 +176,7 @@ impl VirtioBlk {
                 config_changed: AtomicFlag::new(false),
                 work <- new_work!("VirtioBlk::work"),
                 lost: AtomicFlag::new(false),
+                is_kept: AtomicFlag::new(false),
                 watch <- Watch::new(),
                 lost_work <- new_work!("VirtioBlk::lost_work"),
             }),

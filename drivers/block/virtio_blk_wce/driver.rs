@@ -172,7 +172,7 @@ impl virtio::Driver for VirtioBlkDriver {
         work::disable_sync::<_, 0>(shared);
         data.disk.quiesce();
         shared.watch.end();
-        work::disable_sync::<_, LOST>(shared);
+        lost::forbid(shared);
         call::hold(shared);
         cache_work::suspend(shared);
         Ok(())
@@ -186,7 +186,6 @@ impl virtio::Driver for VirtioBlkDriver {
 
         if lost::is_lost(shared) {
             work::enable::<_, 0>(shared);
-            work::enable::<_, LOST>(shared);
             data.disk.unquiesce();
             return Ok(());
         }
@@ -202,16 +201,16 @@ impl virtio::Driver for VirtioBlkDriver {
 
         cache_work::resume(shared);
         work::enable::<_, 0>(shared);
-        work::enable::<_, LOST>(shared);
         data.disk.unquiesce();
         answer::send_held(shared);
-        // The mode from before may have to be restored, and the capacity may have changed.
+        // The mode from before may have to be restored. What else may have changed is looked at
+        // when `config_changed` is called.
         VirtioBlk::queue_work(shared.as_arc_borrow());
-        shared.update_capacity(&data.disk);
         resumed
     }
 
     fn config_changed<'bound>(_dev: &'bound Device<device::Bound>, data: Pin<&Self::Data<'bound>>) {
+        lost::allow(&data.shared);
         VirtioBlk::config_changed(data.shared.as_arc_borrow());
     }
 }
@@ -245,6 +244,20 @@ impl VirtioBlkDriver {
             disk.revalidate_zones()?;
         }
         disk.add(dev.as_ref(), &cache_type::GROUP)
+    }
+
+    /// Keeps a device from being given up before the core has set it up.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if it has been given up already.
+    fn keep(shared: &Arc<VirtioBlk>) -> Result {
+        lost::forbid(shared);
+
+        if lost::is_lost(shared) {
+            return Err(EIO);
+        }
+        Ok(())
     }
 
     /// Makes the disk. It is not added yet.
@@ -309,7 +322,9 @@ impl VirtioBlkDriver {
         // Attributes can be used as soon as the disk is added, and I/O begins while it is.
         shared.attach_disk(&disk);
         running.ready();
-        Self::show(dev, &shared, &disk).inspect_err(|_| Self::take_down(&shared, &disk))?;
+        Self::show(dev, &shared, &disk)
+            .and_then(|()| Self::keep(&shared))
+            .inspect_err(|_| Self::take_down(&shared, &disk))?;
 
         Ok(Bound {
             disk,

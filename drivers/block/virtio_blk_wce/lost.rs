@@ -13,7 +13,10 @@ use kernel::{
     },
     workqueue::{self, WorkItem}, //
 };
-use kernel_ext::virtio::queue;
+use kernel_ext::{
+    virtio::queue,
+    work, //
+};
 
 impl WorkItem<LOST> for VirtioBlk {
     type Pointer = Arc<Self>;
@@ -51,6 +54,25 @@ fn debts(blk: &VirtioBlk) -> Option<u32> {
 /// Whether the device was given up.
 pub(crate) fn is_lost(blk: &VirtioBlk) -> bool {
     blk.lost.load(Acquire)
+}
+
+/// Keeps the device from being given up until [`allow`] is called, and waits for whoever is about
+/// to give it up. May sleep.
+///
+/// Called at the end of the callbacks in which the core sets the device up. Afterwards it looks
+/// whether the device is ready, and makes it so if not; a reset would wait for ever if this came in
+/// between. Before the end, what is read for partitions may wait for a device that is dead.
+pub(crate) fn forbid(blk: &Arc<VirtioBlk>) {
+    work::disable_sync::<_, LOST>(blk);
+    blk.is_kept.xchg(true, Full);
+}
+
+/// Undoes [`forbid`], and looks at the device. May be called in any context.
+pub(crate) fn allow(blk: &Arc<VirtioBlk>) {
+    if blk.is_kept.xchg(false, Full) {
+        work::enable::<_, LOST>(blk);
+        let _ = workqueue::system_long().enqueue::<Arc<VirtioBlk>, LOST>(blk.clone());
+    }
 }
 
 /// Gives the device up: what it owes ends with an error, and so does all that follows.

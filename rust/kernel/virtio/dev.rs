@@ -115,6 +115,13 @@ impl Device<device::Bound> {
         unsafe { bindings::virtio_add_status(self.as_raw(), status) };
     }
 
+    /// Has the core report a change of the configuration space as soon as it reports any: it does
+    /// so when it has done with setting the device up.
+    pub(crate) fn report_change(&self) {
+        // SAFETY: `self` is a valid and bound device.
+        unsafe { bindings::virtio_config_changed(self.as_raw()) };
+    }
+
     /// Whether the device was pulled out: every bit that is read of it is one then.
     fn is_absent(&self) -> bool {
         self.status() == ABSENT

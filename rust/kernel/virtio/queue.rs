@@ -450,6 +450,9 @@ impl<B: Buffer, S> Queues<B, S> {
 /// Resets the device and deletes its virtqueues: [`Handler::unused`] gets what the device has not
 /// answered. Until [`Running::resume`] nothing can be added to any ring, the answer is `ENODEV`,
 /// and there is no device. Returns `false` if that was so before. May sleep.
+///
+/// Not to be called between the end of `probe` or `resume` and the call of
+/// [`config_changed`](super::Driver::config_changed) that follows.
 pub fn disconnect<T: Handler>(handler: &T) -> bool {
     disconnect_from(handler, None)
 }
