@@ -17,6 +17,8 @@ QUEUE_SIZE = 256
 DESC, AVAIL, USED, HEADERS, STATUS, DATA = 0x100000, 0x110000, 0x120000, 0x130000, 0x140000, 0x200000
 KINDS = {"read": (0, True), "write": (1, True), "flush": (4, False)}
 NEXT, WRITE = 1, 2
+# Descriptors that a request may have, and bytes that its data may have.
+CHAIN, ROOM = 3, 4096
 
 MMIO, STRIDE, TRANSPORTS = 0xfeb00000, 0x200, 24
 DEVICE_ID, FEATURES, FEATURES_SELECT = 0x008, 0x020, 0x024
@@ -25,10 +27,15 @@ ADDRESSES = {0x080: DESC, 0x090: AVAIL, 0x0a0: USED}
 FLUSH, VERSION_1 = 1 << 9, 1 << 32
 
 
+def drive(node: str, properties: str = "") -> list[str]:
+    """QEMU's arguments for a disk with that node."""
+    return ["-blockdev", f"{node},node-name=disk", "-device", f"virtio-blk-device,drive=disk{properties}"]
+
+
 class BareDisk:
     """QEMU with one disk, and the driver of it."""
 
-    def __init__(self, command: list[str | Path], folder: Path, node: str, properties: str = "") -> None:
+    def __init__(self, command: list[str | Path], folder: Path, disk: list[str]) -> None:
         self._memory_file = (folder / "memory").open("w+b")
         self._memory_file.truncate(MEMORY)
         self._memory = mmap.mmap(self._memory_file.fileno(), MEMORY)
@@ -42,10 +49,14 @@ class BareDisk:
                  "-qtest", f"unix:{folder / 'qtest'}", "-qtest-log", "none",
                  "-machine", "microvm,memory-backend=memory", "-m", "64",
                  "-object", f"memory-backend-file,id=memory,size=64M,share=on,mem-path={folder / 'memory'}",
-                 "-global", "virtio-mmio.force-legacy=false",
-                 "-blockdev", f"{node},node-name=disk", "-device", f"virtio-blk-device,drive=disk{properties}"],
+                 "-global", "virtio-mmio.force-legacy=false", *disk],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            self._connection, _ = listener.accept()
+            try:
+                self._connection, _ = listener.accept()
+            except BaseException:
+                self.process.kill()
+                self.process.communicate()
+                raise
         self._answers = self._connection.makefile("r")
 
     def close(self) -> None:
@@ -71,6 +82,9 @@ class BareDisk:
                           if int(self._ask(f"readl {MMIO + number * STRIDE + DEVICE_ID:#x}"), 16) == 2)
         for status in (0, 1, 3):
             self._write(DEVICE_STATUS, status)
+        # It begins with empty rings.
+        self._available = 0
+        self._memory[AVAIL:AVAIL + 4] = self._memory[USED:USED + 4] = bytes(4)
         for half in (0, 1):
             self._write(FEATURES_SELECT, half)
             self._write(FEATURES, (features | VERSION_1) >> (32 * half) & 0xffffffff)
@@ -86,20 +100,34 @@ class BareDisk:
         number, has_data = KINDS[kind]
         self._batch = len(sectors)
         for slot, sector in enumerate(sectors):
-            parts = [(HEADERS + 16 * slot, 16, 0), (STATUS + slot, 1, WRITE)]
-            if has_data:
-                parts.insert(1, (DATA + 4096 * slot, 4096, WRITE if kind == "read" else 0))
-            struct.pack_into("<IIQ", self._memory, HEADERS + 16 * slot, number, 0, sector)
-            for index, (address, length, flags) in enumerate(parts):
-                here, last = 3 * slot + index, index == len(parts) - 1
-                struct.pack_into("<QIHH", self._memory, DESC + 16 * here, address, length,
-                                 flags | (0 if last else NEXT), 0 if last else here + 1)
+            length = ROOM if has_data else 0
+            self.describe(slot, number, sector, length, WRITE if kind == "read" else 0)
 
-    def submit(self) -> None:
-        """Make the batch available, and notify."""
+    def describe(self, slot: int, number: int, sector: int, length: int, flags: int) -> None:
+        """Describe a request of a type, and with data of some length, or none."""
+        parts = [(HEADERS + 16 * slot, 16, 0), (STATUS + slot, 1, WRITE)]
+        if length:
+            parts.insert(1, (DATA + ROOM * slot, length, flags))
+        struct.pack_into("<IIQ", self._memory, HEADERS + 16 * slot, number, 0, sector)
+        for index, (address, size, how) in enumerate(parts):
+            last = index == len(parts) - 1
+            self.descriptor(CHAIN * slot + index, address, size, how | (0 if last else NEXT),
+                            0 if last else CHAIN * slot + index + 1)
+
+    def descriptor(self, at: int, address: int, length: int, flags: int, following: int) -> None:
+        """Write one descriptor."""
+        struct.pack_into("<QIHH", self._memory, DESC + 16 * at, address, length, flags, following)
+
+    def data(self, slot: int, value: bytes) -> None:
+        """Write the data of a request."""
+        self._memory[DATA + ROOM * slot:DATA + ROOM * slot + len(value)] = value
+
+    def submit(self, batch: int | None = None) -> None:
+        """Make the batch available, or so many requests that were described one by one, and notify."""
+        self._batch = self._batch if batch is None else batch
         self._memory[STATUS:STATUS + self._batch] = b"\xff" * self._batch
         for slot in range(self._batch):
-            struct.pack_into("<H", self._memory, AVAIL + 4 + 2 * ((self._available + slot) % QUEUE_SIZE), 3 * slot)
+            struct.pack_into("<H", self._memory, AVAIL + 4 + 2 * ((self._available + slot) % QUEUE_SIZE), CHAIN * slot)
         self._available = (self._available + self._batch) % 65536
         struct.pack_into("<H", self._memory, AVAIL + 2, self._available)
         self._write(NOTIFY, 0)

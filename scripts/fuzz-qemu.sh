@@ -4,9 +4,9 @@
 # Usage: scripts/fuzz-qemu.sh [RUNS [SEED [TARGET…]]]
 #
 # Builds QEMU's fuzz targets, with the patches and with AddressSanitizer and UndefinedBehaviorSanitizer,
-# and gives each TARGET (default: both of virtio-blk) RUNS inputs (default: 20000). They follow from SEED (default: 1) and
-# from what earlier runs have found to be interesting, which is kept in the cache. An input that makes
-# QEMU fail is kept beside the log.
+# and gives each TARGET (default: both of virtio-blk) RUNS inputs (default: 20000). They follow from SEED
+# (default: 1) and from what earlier runs have found to be interesting, which is kept in the cache. An input
+# that makes QEMU fail is kept beside the log.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh

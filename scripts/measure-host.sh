@@ -10,6 +10,7 @@
 #   pauses        what a read sees of nine switches a second, beside none in either mode
 #   slow-flush    what other writes see of a switch that flushes for two seconds, beside none
 #   beside        what the monitor and other disks notice of switches, beside none
+#   neighbours    what a guest of the storage daemon notices of another one that does its worst
 #   synchronous   writes in write through, beside stock QEMU, and beside this QEMU without patches, and with
 #                 those up to the one that repairs the flushes that it skips
 #   alone         one such write at a time, with a device and no guest

@@ -15,8 +15,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from bare_disk import BareDisk
+from bare_disk import BareDisk, drive
 from measure import ENV, MIB, head, machine, measure, row, spread
+from neighbours import COMPANY, daemon, guest_of
 from prove import files, trials
 from qemu_instructions import per_request
 from vbw import descriptors
@@ -297,6 +298,35 @@ def beside() -> None:
         end(waiting)
 
 
+def neighbours() -> None:
+    """What a guest with a disk of the storage daemon notices of another one, and how much of that it would if that
+    one had a daemon of its own: then they share the processors alone."""
+    seconds = 10
+    found: dict[str, list[tuple[float, ...]]] = {}
+    with daemon(ENV, 2) as shared, daemon(ENV, 1) as other, guest_of(ENV, shared[0]) as vm:
+        vm.guest("echo 'write through' > /sys/block/vda/cache_type")
+        for turn in range(RUNS):
+            for company, behaviour in COMPANY.items():
+                for where, export in (("its own", other[0]), ("the same", shared[1])):
+                    if behaviour is None and where == "the same":
+                        continue
+                    probe = start(vm, FIO + PROBE + "--rw=randrw")
+                    done = behaviour(ENV, export, seconds) if behaviour else time.sleep(seconds)
+                    end(probe)
+                    if behaviour:
+                        assert done, f"{company} did nothing"
+                    name = f"{company}, {where} daemon" if behaviour else company
+                    found.setdefault(name, []).append(
+                        (*completions(vm, "read"), *completions(vm, "write"), (done or 0) / seconds))
+    head("ms for a request, one at a time, beside another guest: medians of runs (least to most)", "read, median",
+         "999 of 1000 within", "write through, median", "999 of 1000 within", "longest",
+         "requests of the other in a second")
+    for name, runs in found.items():
+        median, most, _, written, late, longest, rate = zip(*runs)
+        row(name, *(middle(list(values)) for values in (median, most, written, late, longest)),
+            f"{statistics.median(rate):,.0f}")
+
+
 def sides() -> dict[str, Path]:
     """The QEMUs to compare: this one last, after those of the same release without its patches."""
     return {"stock": ENV.qemu_stock, "unpatched": Path(os.environ["VBW_QEMU_UNPATCHED"]),
@@ -381,7 +411,7 @@ def microseconds(program: Path, image: Path, engine: str, step: int, set_wce: bo
         processors = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {0})
         disk = BareDisk(["taskset", "-c", "1", program / "qemu-system-x86_64"], Path(folder),
-                        f"file,filename={image},aio={engine}", ",set-wce=on" if set_wce else "")
+                        drive(f"file,filename={image},aio={engine}", ",set-wce=on" if set_wce else ""))
         try:
             # Without FLUSH.
             disk.start(0)
@@ -434,4 +464,5 @@ def lost_of(name: str, way: dict, stock: bool, least: int) -> tuple[int, int, in
 if __name__ == "__main__":
     measure("measure-host", {
         "switches": switches, "latency": latency, "pauses": pauses, "slow-flush": slow_flush, "beside": beside,
-        "synchronous": synchronous, "alone": alone, "instructions": instructions, "errors": errors})
+        "neighbours": neighbours, "synchronous": synchronous, "alone": alone, "instructions": instructions,
+        "errors": errors})

@@ -48,8 +48,12 @@ class Mutant:
         path.write_text(text.replace(self.old, self.new))
 
     def is_of_qemu(self) -> bool:
-        """Whether it is in a patch of QEMU, and for QEMU's own tests to notice."""
+        """Whether it is in a patch of QEMU."""
         return self.file.startswith("qemu-patches/")
+
+    def is_for_qemu(self) -> bool:
+        """Whether it is for QEMU's own tests to notice."""
+        return self.is_of_qemu() and not self.tests.startswith("tests/")
 
     def run(self) -> str:
         """Build and test; returns what came of it."""
@@ -58,18 +62,22 @@ class Mutant:
         self.apply()
         if self.tests == SEARCH:
             return searched(log)
-        if self.is_of_qemu():
+        if self.is_for_qemu():
             return tested_in_qemu(log, self.tests)
 
         environ = {**os.environ, "VBW_SRC": str(TREE)}
-        built = subprocess.run([TREE / "scripts/module.sh", *KDIR], env=environ, text=True, capture_output=True)
+        build = [TREE / "scripts/qemu.sh"] if self.is_of_qemu() else [TREE / "scripts/module.sh", *KDIR]
+        built = subprocess.run(build, env=environ, text=True, capture_output=True)
         log.write_text(built.stdout + built.stderr)
         if built.returncode:
             return "does not build"
+        result = Path(built.stdout.split()[-1])
+        if self.is_of_qemu():
+            return tested(log, {"VBW_QEMU": str(result)}, self.tests)
         # Other builds may remove this one from the cache before the tests are over.
         module = OUT / f"{self.name}.ko"
-        shutil.copy2(built.stdout.split()[-1], module)
-        return tested(log, module, self.tests)
+        shutil.copy2(result, module)
+        return tested(log, {"VBW_MODULE": str(module)}, self.tests)
 
 
 def copy_sources() -> None:
@@ -111,9 +119,9 @@ def tested_in_qemu(log: Path, tests: str) -> str:
     return "NOT NOTICED" if any(line.startswith("ok") for line in lines) else "no such tests"
 
 
-def tested(log: Path, module: Path, tests: str) -> str:
+def tested(log: Path, broken: dict[str, str], tests: str) -> str:
     """What the tests say: one has to fail, not merely be unable to begin."""
-    environ = {**os.environ, "VBW_MODULE": str(module), "VBW_OUT": str(log.with_suffix(""))}
+    environ = {**os.environ, **broken, "VBW_OUT": str(log.with_suffix(""))}
     log.with_suffix("").mkdir(exist_ok=True)
     with log.open("a") as file:
         status = subprocess.run(
@@ -137,7 +145,7 @@ def main(wanted: list[str]) -> int:
     mutants = [mutant for mutant in mutants
                if not wanted or any(fnmatch.fnmatch(mutant.name, pattern) for pattern in wanted)]
     # Tests of QEMU that fail anyway would notice every mutant.
-    for tests in sorted({mutant.tests for mutant in mutants if mutant.is_of_qemu()}):
+    for tests in sorted({mutant.tests for mutant in mutants if mutant.is_for_qemu()}):
         copy_sources()
         result = tested_in_qemu(OUT / f"{tests}.log", tests)
         if result != "NOT NOTICED":

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bare_disk import FLUSH, BareDisk
+from bare_disk import FLUSH, BareDisk, drive
 
 # As many requests as the driver makes available at a time, and how many times that is counted.
 BATCH, BATCHES = 32, 5
@@ -49,7 +49,7 @@ def per_request(qemu: Path, kind: str) -> float:
         steps = folder / "steps"
         subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", steps,
                         Path(__file__).with_name("steps.c")], check=True)
-        disk = BareDisk([steps, qemu], folder, "null-co,size=1073741824")
+        disk = BareDisk([steps, qemu], folder, drive("null-co,size=1073741824"))
         pid = disk.process.pid
         process = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
         try:

@@ -56,7 +56,7 @@ class Journey:
 
     def receive(self, config, paused=False):
         """Start a machine that the guest comes to; go on with one that was paused."""
-        config = dataclasses.replace(config, extra=["-incoming", "defer"])
+        config = dataclasses.replace(config, extra=[*config.extra, "-incoming", "defer"])
         vm = self.boot(config, incoming=True)
         vm.qmp("migrate-incoming", uri=f"file:{self.state}")
         migrated(vm)

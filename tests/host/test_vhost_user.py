@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from test_errors import write_and_verify
+from test_migration import MACHINE, Journey
 from test_reset import until
 from test_switch import MODES, guest_view, has_set_wce, set_mode
 from vbw import descriptors
@@ -29,17 +30,17 @@ class StorageDaemon:
         self.folder = folder
         self.socket = sockets / "export.sock"
         self.queues = queues
-        export = {"type": "vhost-user-blk", "id": "export", "node-name": "node", "writable": True,
-                  "num-queues": queues, "addr": {"type": "unix", "path": str(self.socket)}, **options}
-        self.command = [str(binary), "--blockdev", json.dumps({**node, "node-name": "node"}),
-                        "--export", json.dumps(export)]
+        self.options = {"type": "vhost-user-blk", "id": "export", "node-name": "node", "writable": True,
+                        "num-queues": queues, "addr": {"type": "unix", "path": str(self.socket)}, **options}
+        self.command = [str(binary), "--blockdev", json.dumps({**node, "node-name": "node"})]
         self.process = None
 
     def start(self):
         """Start it, or start it again."""
         self.socket.unlink(missing_ok=True)
         with (self.folder / "daemon.log").open("ab") as log:
-            self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *self.command],
+            export = ["--export", json.dumps(self.options)]
+            self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *self.command, *export],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         until(lambda: self.socket.exists() or self.process.poll() is not None, "the daemon does not start")
         assert self.process.poll() is None, (self.folder / "daemon.log").read_text()
@@ -158,6 +159,31 @@ def test_connection_is_lost(boot, export, image):
         assert vm.guest("vbwtool wait /sys/block/vda/cache_type 'write through' 10") == "OK"
         expect_dsync(vm, daemon)
         assert guest_view(vm)[:2] == ["write through", "write back"]
+
+
+@pytest.mark.parametrize("starts", MODES)
+def test_migration(boot, export, image, folder, starts):
+    """The daemon at the other end knows nothing of the mode. The machine that arrives tells it."""
+    daemon = export(raw_node(file_node(image)))
+    vm = started(boot, daemon, machine=MACHINE)
+    assert has_set_wce(vm)
+    journey = Journey(boot, folder / "state")
+    modes = ("write through", "write back", "write back", "write through")
+    for seed, mode in enumerate(modes, 1):
+        assert set_mode(vm, mode) == "OK"
+        assert vm.guest(f"vbwtool write /dev/vda 0 65536 {seed}") == "OK"
+        journey.send(vm)
+        daemon.end()
+        daemon.options["writethrough"] = starts == "write through"
+        daemon.start()
+        vm = journey.receive(machine_with(daemon, machine=MACHINE))
+        assert guest_view(vm) == [mode, "write back", f"ok {mode}"]
+        assert vm.guest(f"vbwtool verify /dev/vda 0 65536 {seed}") == "OK"
+        if mode == "write through":
+            expect_dsync(vm, daemon)
+        else:
+            expect(vm, daemon, mode, f"ok {mode}")
+    (folder / "state").unlink()
 
 
 # One write each, all at a time.

@@ -40,7 +40,8 @@ const USED_ELEMENT: u64 = 8;
 /// The heads of requests of which the driver may believe that they are done.
 ///
 /// Their memory is the driver's again, and may be anything by then. No driver can do anything about
-/// a device that writes there, so this one does not: it lies about what it has done, and that is all.
+/// a device that writes there, so this one does not: it lies about what it has done, and that is
+/// all.
 #[derive(Default)]
 struct Disowned {
     all: bool,
