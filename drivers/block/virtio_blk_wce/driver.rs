@@ -203,9 +203,11 @@ impl virtio::Driver for VirtioBlkDriver {
         work::enable::<_, 0>(shared);
         data.disk.unquiesce();
         answer::send_held(shared);
-        // The mode from before may have to be restored. What else may have changed is looked at
-        // when `config_changed` is called.
-        VirtioBlk::queue_work(shared.as_arc_borrow());
+        // The mode from before may have to be restored, and the capacity may have changed. Both are
+        // looked at when `config_changed` is called, which does not happen after an error.
+        if resumed.is_err() {
+            VirtioBlk::queue_work(shared.as_arc_borrow());
+        }
         resumed
     }
 
