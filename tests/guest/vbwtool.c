@@ -239,7 +239,7 @@ static int do_fsync(const char *path)
 	return answer(fsync(fd) ? errno : 0);
 }
 
-static _Noreturn void busy(unsigned int cpu, unsigned long taken, unsigned long left)
+static int busy(unsigned int cpu, unsigned long taken, unsigned long left)
 {
 	struct sched_param first = { .sched_priority = 1 };
 	cpu_set_t cpus;
@@ -248,13 +248,13 @@ static _Noreturn void busy(unsigned int cpu, unsigned long taken, unsigned long 
 	CPU_SET(cpu, &cpus);
 	if (sched_setaffinity(0, sizeof(cpus), &cpus) || sched_setscheduler(0, SCHED_FIFO, &first))
 		die("sched_setscheduler");
-	for (;;) {
+	do {
 		long long end = now_us() + (long long)taken;
 
 		while (now_us() < end)
 			;
-		usleep(left);
-	}
+	} while (!usleep(left));
+	return answer(errno);
 }
 
 static int do_zero(const char *path, int how, off_t offset, off_t length)
@@ -287,7 +287,7 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "punch") && argc == 5)
 		return do_zero(argv[2], FALLOC_FL_PUNCH_HOLE, number(argv[3]), number(argv[4]));
 	if (!strcmp(what, "busy") && argc == 5)
-		busy(number(argv[2]), number(argv[3]), number(argv[4]));
+		return busy(number(argv[2]), number(argv[3]), number(argv[4]));
 	fputs(usage, what[0] == '-' ? stdout : stderr);
 	return !strcmp(what, "--help") ? 0 : 2;
 }
