@@ -64,15 +64,19 @@ only=''
 [ "${1-}" != --only ] || only=$2
 
 # Each qtest on its own: one that crashes ends the program that runs it.
-tests/qtest/qos-test -l | sed -n '/\(virtio-blk\|virtio-scsi\|vhost-user-blk\)[a-z-]*-tests/s/^# \//\//p' | { grep -e "$only" || true; } | while read -r name; do
+mapfile -t names < <(tests/qtest/qos-test -l |
+	sed -n '/\(virtio-blk\|virtio-scsi\|vhost-user-blk\)[a-z-]*-tests/s/^# \//\//p' | { grep -e "$only" || true; })
+for name in "${names[@]}"; do
 	run "$name" tests/qtest/qos-test --tap -k -p "$name"
 done
 
 for program in tests/unit/test-*; do
 	if [ -f "$program" ] && [[ $program =~ $only ]]; then
+		names+=("$program")
 		run "$program" "$program" --tap -k
 	fi
 done
+[ ${#names[@]} -gt 0 ] || echo "no test has '$only' in its name" >&2
 
 case ${1-} in --quick | --only) exit 0 ;; esac
 
