@@ -112,17 +112,19 @@ impl Backend {
         }
     }
 
-    /// Answers all requests that were held back.
+    /// Answers all requests that were held back, also when one of them can't be.
     pub fn release(&mut self) -> io::Result<usize> {
         let held = std::mem::take(&mut self.held);
+        let mut outcome = Ok(held.len());
 
         for (vring, chain) in &held {
-            self.answer(vring, chain.clone(), Deed::Proper)?;
+            let answered = self.answer(vring, chain.clone(), Deed::Proper);
+
+            if let Err(err) = answered.and_then(|()| vring.signal_used_queue()) {
+                outcome = Err(err);
+            }
         }
-        for (vring, _) in &held {
-            vring.signal_used_queue()?;
-        }
-        Ok(held.len())
+        outcome
     }
 
     /// The descriptors of the ring of the first queue, and how many of them are those of requests
