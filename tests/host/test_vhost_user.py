@@ -168,8 +168,7 @@ def test_migration(boot, export, image, folder, starts):
     vm = started(boot, daemon, machine=MACHINE)
     assert has_set_wce(vm)
     journey = Journey(boot, folder / "state")
-    modes = ("write through", "write back", "write back", "write through")
-    for seed, mode in enumerate(modes, 1):
+    for seed, mode in enumerate(MODES, 1):
         assert set_mode(vm, mode) == "OK"
         assert vm.guest(f"vbwtool write /dev/vda 0 65536 {seed}") == "OK"
         journey.send(vm)
