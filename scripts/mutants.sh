@@ -20,4 +20,6 @@ if [ "${1-}" = --kcsan ]; then
 	shift
 fi
 [ -n "${VBW_INITRAMFS-}" ] || exec "$VBW_SRC/scripts/run.sh" "${kernel[@]}" "$VBW_SRC/scripts/mutants.sh" "$@"
+# There is one tree of what is broken.
+lock exclusive mutants "the mutants' tree"
 exec python3 "$VBW_SRC/scripts/mutants.py" "$@"

@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -42,10 +41,7 @@ static const char usage[] =
 "       vbwtool zero DISK OFFSET BYTES\n"
 "         a range written with zeroes, by a request for that if the disk has one\n"
 "       vbwtool punch DISK OFFSET BYTES\n"
-"         the same, but the range need not stay allocated\n"
-"       vbwtool busy CPU MICROSECONDS PAUSE\n"
-"         a real-time process that keeps a CPU from all others, with PAUSE\n"
-"         microseconds in between; does not end\n";
+"         the same, but the range need not stay allocated\n";
 
 static void die(const char *what)
 {
@@ -239,24 +235,6 @@ static int do_fsync(const char *path)
 	return answer(fsync(fd) ? errno : 0);
 }
 
-static int busy(unsigned int cpu, unsigned long taken, unsigned long left)
-{
-	struct sched_param first = { .sched_priority = 1 };
-	cpu_set_t cpus;
-
-	CPU_ZERO(&cpus);
-	CPU_SET(cpu, &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus) || sched_setscheduler(0, SCHED_FIFO, &first))
-		die("sched_setscheduler");
-	do {
-		long long end = now_us() + (long long)taken;
-
-		while (now_us() < end)
-			;
-	} while (!usleep(left));
-	return answer(errno);
-}
-
 static int do_zero(const char *path, int how, off_t offset, off_t length)
 {
 	int fd = open_or_die(path, O_WRONLY);
@@ -286,8 +264,6 @@ int main(int argc, char **argv)
 		return do_zero(argv[2], FALLOC_FL_ZERO_RANGE, number(argv[3]), number(argv[4]));
 	if (!strcmp(what, "punch") && argc == 5)
 		return do_zero(argv[2], FALLOC_FL_PUNCH_HOLE, number(argv[3]), number(argv[4]));
-	if (!strcmp(what, "busy") && argc == 5)
-		return busy(number(argv[2]), number(argv[3]), number(argv[4]));
 	fputs(usage, what[0] == '-' ? stdout : stderr);
 	return !strcmp(what, "--help") ? 0 : 2;
 }

@@ -28,8 +28,12 @@ def stopped(boot, image):
     vm = boot(Config(disks=[Disk(node, props={"num-queues": 2})]))
     hmp(vm, "break flush_to_os stop")
     writer = vm.guest.start("vbwtool set /sys/block/vda/cache_type 'write through'")
-    assert vm.guest(f"vbwtool wait {STATUS} 'pending write through' 10") == "OK"
     return vm, writer
+
+
+def wait_for_pending(vm, mode):
+    """Wait until the switch to a mode is pending."""
+    assert vm.guest(f"vbwtool wait {STATUS} 'pending {mode}' 10") == "OK"
 
 
 def go_on(vm):
@@ -39,6 +43,7 @@ def go_on(vm):
 
 def test_only_the_writer_waits(stopped):
     vm, writer = stopped
+    wait_for_pending(vm, "write through")
     expect(vm, "write back", "pending write through")
     write_and_verify(vm, 0, 1)
     assert writer.running()
@@ -51,8 +56,9 @@ def test_only_the_writer_waits(stopped):
 
 def test_second_writer_waits_for_the_first(stopped):
     vm, first = stopped
+    wait_for_pending(vm, "write through")
     second = vm.guest.start("vbwtool set /sys/block/vda/cache_type 'write back'")
-    assert vm.guest(f"vbwtool wait {STATUS} 'pending write back' 10") == "OK"
+    wait_for_pending(vm, "write back")
     assert first.running() and second.running()
     go_on(vm)
     assert first.wait(10).text == "OK"
@@ -63,6 +69,7 @@ def test_second_writer_waits_for_the_first(stopped):
 def test_signal_frees_the_writer(stopped):
     """EINTR; the request goes on in the background."""
     vm, writer = stopped
+    wait_for_pending(vm, "write through")
     interrupted = vm.guest("vbwtool set /sys/block/vda/cache_type 'write back' 1")
     assert interrupted == "EINTR"
     writer.signal("KILL")
@@ -89,7 +96,7 @@ def test_unbind_frees_the_writers(boot, disk, folder):
     write_and_verify(vm, 0, 2)
     writers = [vm.guest.start(f"vbwtool set /sys/block/vda/cache_type '{mode}'")
                for mode in ("write through", "write back")]
-    assert vm.guest(f"vbwtool wait {STATUS} 'pending write back' 10") == "OK"
+    wait_for_pending(vm, "write back")
     vm.guest("cd /sys/block/vda/device/driver && basename $(readlink -f /sys/block/vda/device) > unbind")
     answers = [writer.wait(30).text for writer in writers]
     assert answers == ["ENODEV", "ENODEV"]

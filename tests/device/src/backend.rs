@@ -13,8 +13,6 @@ use std::{
     collections::HashSet,
     io::{self, Read, Write},
     sync::atomic::{AtomicU64, Ordering},
-    thread,
-    time::Duration,
 };
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackendMut, VringRwLock, VringState, VringT};
@@ -28,9 +26,6 @@ use vmm_sys_util::epoll::EventSet;
 
 type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 type Chain = DescriptorChain<GuestMemoryLoadGuard<GuestMemoryMmap>>;
-
-/// How long a ring can't be stopped.
-const SLOW_STOP: Duration = Duration::from_millis(200);
 
 /// Where a split used ring has its index and its first element.
 const USED_INDEX: u64 = 2;
@@ -161,14 +156,6 @@ impl Backend {
             self.held.push((vring.clone(), chain.clone()));
         }
         self.answer(vring, chain, deed)?;
-        if self.device.quirks.take(Quirk::StopSlow) {
-            let vring = vring.clone();
-            thread::spawn(move || {
-                // Whoever stops the ring needs the lock.
-                let _state = vring.get_mut();
-                thread::sleep(SLOW_STOP);
-            });
-        }
         Ok(true)
     }
 

@@ -17,8 +17,6 @@ pub enum Quirk {
     UsedTwice,
     /// The used ring's index is a whole ring ahead of what was used.
     UsedIndex,
-    /// After a request it takes time until the ring can be stopped, which a reset waits for.
-    StopSlow,
     /// The status byte is never written.
     StatusMissing,
     /// The status byte has a value that means nothing.
@@ -66,7 +64,7 @@ pub enum Quirk {
 }
 
 /// All of them, with the name and the explanation that users see.
-pub const ALL: [(Quirk, &str, &str); 28] = [
+pub const ALL: [(Quirk, &str, &str); 27] = [
     (
         Quirk::UsedIdRange,
         "used-id-range",
@@ -87,11 +85,6 @@ pub const ALL: [(Quirk, &str, &str); 28] = [
         Quirk::UsedIndex,
         "used-index",
         "used ring: its index a whole ring ahead",
-    ),
-    (
-        Quirk::StopSlow,
-        "stop-slow",
-        "the ring can't be stopped for 0.2 s after a request",
     ),
     (
         Quirk::StatusMissing,
