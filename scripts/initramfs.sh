@@ -17,7 +17,7 @@ run_inside "$@"
 
 tools=("$VBW_SRC"/tests/guest/*.c)
 prove=("$VBW_SRC"/tests/guest/provetool/*.[ch])
-modules=(drivers/block/virtio_blk drivers/virtio/virtio_mmio drivers/iommu/virtio-iommu)
+modules=(drivers/block/virtio_blk drivers/virtio/virtio_mmio drivers/iommu/virtio-iommu block/mq-deadline)
 
 folder=${1:-${VBW_MODULES:-}}
 if [ -z "$folder" ]; then
@@ -31,6 +31,7 @@ fi
 binaries=(/usr/bin/busybox /usr/bin/fio)
 module_files=()
 for module in "${modules[@]}"; do
+	! grep -qsxF "kernel/$module.ko" "$folder/modules.builtin" || continue
 	file=$folder/kernel/$module.ko
 	# Distributions compress them.
 	[ -e "$file" ] || file=$file.xz

@@ -18,18 +18,24 @@ OUT, FLUSH = 1, 4
 RING = 1024
 # As many as there are tags: all of them are on their way before the first one is answered.
 READS = 512
+# BLK_MAX_REQUEST_COUNT: so many are handed over in one list.
+PLUGGED = 32
 
 
 @pytest.fixture
 def full_ring(boot, testdev):
     """Fill the ring of a device without indirect descriptors with requests that it keeps."""
 
-    def start(keep, *fio):
+    def start(keep, *fio, scheduler="none"):
         device = testdev("--without", "indirect")
         vm = boot(machine_with(device))
         vm.guest(wait_for_disks(1))
-        # A scheduler has tags of its own, which may be fewer than the ring takes.
-        vm.guest(f"echo 2 > {SYS}/queue/nomerges; echo none > {SYS}/queue/scheduler")
+        if scheduler != "none":
+            # In some kernels it is built in.
+            vm.guest(f"grep -q {scheduler} {SYS}/queue/scheduler || insmod /lib/modules/{scheduler}.ko")
+        vm.guest(f"echo 2 > {SYS}/queue/nomerges; echo {scheduler} > {SYS}/queue/scheduler")
+        # A scheduler has tags of its own, which are fewer than the ring takes.
+        vm.guest(f"echo {READS} > {SYS}/queue/nr_requests")
         device.misbehave(keep)
         load = vm.guest.start(
             "fio --name=load --filename=/dev/vda --size=16m --bs=4k --direct=1 --ioengine=libaio "
@@ -64,6 +70,17 @@ def test_all_commands_that_wait_are_sent(full_ring):
     device.release()
     assert switch.wait().text == "OK"
     assert serial.wait().text == "vbw-testdev"
+    ended(vm, load)
+
+
+def test_a_scheduler_s_list_is_longer_than_the_room(full_ring):
+    """The block layer calls commit_rqs() for what it handed over before the request that found no room."""
+    vm, device, load = full_ring("no-answer", "--rw=randread", f"--number_ios={READS}", "--iodepth_batch=512",
+                                 scheduler="mq-deadline")
+    rest = vm.guest("cat /sys/kernel/debug/block/vda/hctx0/dispatch").splitlines()
+    assert 1 < len(rest) < PLUGGED, "no list of several ended early"
+    device.behave()
+    device.release()
     ended(vm, load)
 
 
