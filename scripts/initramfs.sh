@@ -17,7 +17,9 @@ run_inside "$@"
 
 tools=("$VBW_SRC"/tests/guest/*.c)
 prove=("$VBW_SRC"/tests/guest/provetool/*.[ch])
-modules=(drivers/block/virtio_blk drivers/virtio/virtio_mmio drivers/iommu/virtio-iommu block/mq-deadline)
+modules=(drivers/block/virtio_blk drivers/virtio/virtio_mmio drivers/iommu/virtio-iommu)
+# Those that some kernels have built in.
+perhaps=(block/mq-deadline)
 
 folder=${1:-${VBW_MODULES:-}}
 if [ -z "$folder" ]; then
@@ -30,12 +32,11 @@ fi
 
 binaries=(/usr/bin/busybox /usr/bin/fio)
 module_files=()
-for module in "${modules[@]}"; do
-	! grep -qsxF "kernel/$module.ko" "$folder/modules.builtin" || continue
+for module in "${modules[@]}" "${perhaps[@]}"; do
 	file=$folder/kernel/$module.ko
 	# Distributions compress them.
 	[ -e "$file" ] || file=$file.xz
-	module_files+=("$file")
+	[[ ! -e $file && " ${perhaps[*]} " == *" $module "* ]] || module_files+=("$file")
 done
 for file in "${binaries[@]}" "${module_files[@]}"; do
 	[ -e "$file" ] || die "$file is missing: its package belongs in the build root"
