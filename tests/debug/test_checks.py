@@ -20,8 +20,7 @@ USE = f"""
     vbwtool set {SYS}/cache_type 'write through' && vbwtool write /dev/vda 0 65536 8 &&
     vbwtool set {SYS}/cache_type 'write back' && vbwtool fsync /dev/vda &&
     cat {SYS}/serial {SYS}/cache_type {SYS}/cache_type_status > /dev/null"""
-DISK_IS_THERE = ("n=0; until [ -b /dev/vda ]; do n=$((n + 1)); [ $n -lt 300 ] || exit 1; "
-                 "usleep 20000; done\n")
+DISK_IS_THERE = "tries=0; until [ -b /dev/vda ]; do tries=$((tries + 1)); [ $tries -lt 1000 ] || exit 1; usleep 20000; done\n"
 
 
 def use(vm):

@@ -44,17 +44,21 @@ def attempts(vm, prepare, command, works, every=1):
     while not results or results[-1] != "done":
         first = len(results) * every + 1
         assert first < 2000, "it never gets through without a failed allocation"
-        results += vm.guest(f"""exec 2> /dev/null; {prepare}
-            n={first}
-            while [ $n -lt {first + 40 * every} ]; do
-                echo $n > /proc/self/fail-nth
+        answers = vm.guest(f"""exec 2> /dev/null; {prepare}
+            nth={first}
+            while [ $nth -lt {first + 40 * every} ]; do
+                echo $nth > /proc/self/fail-nth
                 {command}
                 read -r left < /proc/self/fail-nth
                 echo 0 > /proc/self/fail-nth
+                echo $nth
                 [ $left = 0 ] || {{ echo done; break; }}
                 {works}
-                n=$((n + {every}))
+                nth=$((nth + {every}))
             done""", 200).split()
+        numbers = [int(number) for number in answers[::2]]
+        assert numbers == list(range(first, first + len(numbers) * every, every)), "not one after the other"
+        results += answers[1::2]
     return results[:-1]
 
 

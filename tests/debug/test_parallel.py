@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from test_checks import DISK_IS_THERE
 from test_reset import PORT, until
 from test_unplug import GONE, devices
 from vbw import kernel_log
@@ -23,7 +24,6 @@ SECONDS = float(os.environ.get("VBW_PARALLEL_SECONDS") or 60)
 KCSAN = os.environ.get("VBW_DEBUG") == "kcsan"
 SYS = "/sys/block/vda"
 DRIVER = f"/sys/bus/virtio/drivers/{OURS}"
-DISK_IS_THERE = "n=0; until [ -b /dev/vda ]; do n=$((n + 1)); [ $n -lt 1000 ] || exit 1; usleep 20000; done\n"
 LOAD = ("fio --name=load --filename=/dev/vda --size=8m --rw=randwrite --bs=4k --direct=1 --ioengine=libaio "
         f"--iodepth=16 --numjobs={QUEUES} --offset_increment=8m --verify=crc32c --verify_backlog=64 --fsync=32 "
         "--verify_fatal=1 --time_based --runtime=100000 --group_reporting --output=/run/fio.out")
