@@ -20,11 +20,12 @@ USE = f"""
     vbwtool set {SYS}/cache_type 'write through' && vbwtool write /dev/vda 0 65536 8 &&
     vbwtool set {SYS}/cache_type 'write back' && vbwtool fsync /dev/vda &&
     cat {SYS}/serial {SYS}/cache_type {SYS}/cache_type_status > /dev/null"""
-DISK_IS_THERE = "tries=0; until [ -b /dev/vda ]; do tries=$((tries + 1)); [ $tries -lt 1000 ] || exit 1; usleep 20000; done\n"
+DISK_IS_THERE = "[ -b /dev/vda ]"
 
 
 def use(vm):
-    """Write, read, switch both ways: all of it works."""
+    """Write, read, switch both ways: all of it works, as soon as the disk is there."""
+    vm.guest.until(DISK_IS_THERE, 20)
     assert set(vm.guest(USE).split()) == {"OK"}
 
 
@@ -65,7 +66,7 @@ def test_nothing_leaks(boot, image):
     for _ in range(3):
         use(vm)
         vm.guest("blkdiscard -o 0 -l 65536 /dev/vda")
-        vm.guest(f"d={DEVICE}; echo $d > {DRIVER}/unbind && echo $d > {DRIVER}/bind; {DISK_IS_THERE}")
+        vm.guest(f"d={DEVICE}; echo $d > {DRIVER}/unbind && echo $d > {DRIVER}/bind")
         use(vm)
     vm.guest(f"rmmod {OURS}")
     assert not leaks(vm)
@@ -106,7 +107,7 @@ def test_all_at_once(boot, disk):
         rm /tmp/go""")
     for job in jobs:
         job.wait(60)
-    vm.guest(f"d=$(cat /tmp/device); echo $d > {DRIVER}/unbind && echo $d > {DRIVER}/bind; {DISK_IS_THERE}")
+    vm.guest(f"d=$(cat /tmp/device); echo $d > {DRIVER}/unbind && echo $d > {DRIVER}/bind")
     use(vm)
 
 
@@ -123,7 +124,6 @@ def test_unbound_while_open(boot, disk):
         rmmod {OURS} 2> /dev/null && exit 6
         exec 4<&- 5<&- 6<&-
         echo $d > {DRIVER}/bind || exit 7""")
-    vm.guest(DISK_IS_THERE)
     use(vm)
     vm.guest(f"rmmod {OURS}")
 
@@ -151,7 +151,6 @@ def test_an_answer_is_lost(boot, disk, driver):
     vm.guest(f"""cd {FAULTS}/fail_io_timeout
         echo 0 > verbose; echo 100 > probability; echo 1 > times; echo 1 > {SYS}/io-timeout-fail""")
     lost = vm.guest.start("vbwtool write /dev/vda 0 4096 1")
-    vm.guest(f"n=0; until [ $(cat {FAULTS}/fail_io_timeout/times) = 0 ]; do n=$((n + 1)); "
-             "[ $n -lt 300 ] || exit 1; usleep 20000; done")
+    vm.guest.until(f"[ $(cat {FAULTS}/fail_io_timeout/times) = 0 ]", 6)
     assert vm.guest("vbwtool write /dev/vda 65536 4096 2; vbwtool verify /dev/vda 65536 4096 2") == "OK\nOK"
     assert lost.running()

@@ -46,8 +46,7 @@ def start(vm):
     """Load and two that switch, all of which have begun."""
     vm.guest("rm -f /run/enough /run/switched")
     load, switches = vm.guest.start(LOAD), [vm.guest.start(SWITCH) for _ in range(2)]
-    vm.guest(f"n=0; until [ $(awk '{{ print $5 }}' {SYS}/stat) -gt 200 ] && grep -q OK /run/switched; do "
-             "n=$((n + 1)); [ $n -lt 1000 ] || exit 1; usleep 20000; done")
+    vm.guest.until(f"[ $(awk '{{ print $5 }}' {SYS}/stat) -gt 200 ] && grep -q OK /run/switched", 20)
     return load, switches
 
 
@@ -81,8 +80,8 @@ def switch(vm):
 def unbind(vm):
     """The driver lets the disk go under load, and takes it back."""
     load, switches = start(vm)
-    vm.guest(f"d=$(basename $(readlink -f {SYS}/device)); echo $d > {DRIVER}/unbind && echo $d > {DRIVER}/bind; "
-             f"{DISK_IS_THERE}")
+    vm.guest(f"d=$(basename $(readlink -f {SYS}/device)); echo $d > {DRIVER}/unbind && echo $d > {DRIVER}/bind")
+    vm.guest.until(DISK_IS_THERE, 20)
     assert load.wait(120).status != 0
     vm.guest("touch /run/enough")
     for job in switches:
@@ -93,14 +92,14 @@ def unplug(vm):
     """The disk is pulled out under load, and put in again."""
     load, switches = start(vm)
     vm.qmp("device_del", id="disk0")
-    vm.guest(GONE)
+    vm.guest.until(GONE, 30)
     assert load.wait(120).status != 0
     for job in switches:
         job.wait(120)
     until(lambda: "disk0" not in devices(vm), "QEMU keeps the device")
     vm.qmp("device_add", driver="virtio-blk-pci", id="disk0", bus="root0", drive="disk0-node",
            **{"num-queues": QUEUES, "set-wce": True})
-    vm.guest(DISK_IS_THERE)
+    vm.guest.until(DISK_IS_THERE, 20)
 
 
 def races(vm):

@@ -135,7 +135,7 @@ def test_a_new_disk_that_the_other_driver_can_not_name(boot, two_disks, folder):
         file.truncate(3 << 20)
     vm.qmp("blockdev-add", **raw_node(file_node(folder / "disk3.img")), **{"node-name": "disk3-node"})
     vm.qmp("device_add", driver="virtio-blk-pci", id="disk3", bus="root0", drive="disk3-node")
-    vm.guest("n=0; until [ -b /dev/vdc ]; do n=$((n + 1)); [ $n -lt 300 ] || exit 1; usleep 100000; done")
+    vm.guest.until("[ -b /dev/vdc ]", 30)
     assert owners(vm)[3] == ("vdc", OURS)
     assert clash(vm, device_of(vm, "vdc"))
     works(vm, "vdc")

@@ -22,8 +22,7 @@ DSYNC = "vbwtool dsync /dev/vda 65536 4096 7"
 
 def in_flight(vm, number):
     """Wait until so many requests of the disk are with the device, or wait for it."""
-    vm.guest(f"n=0; until [ $(awk '{{ print $1 + $2 }}' {SYS}/inflight) -eq {number} ]; do "
-             "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+    vm.guest.until(f"[ $(awk '{{ print $1 + $2 }}' {SYS}/inflight) -eq {number} ]")
 
 
 @pytest.fixture
@@ -210,8 +209,7 @@ def test_a_rule_that_sets_the_mode_rests(boot, disk):
 def poller(vm, text, seconds):
     """Who waits for a status, and has begun to."""
     job = vm.guest.start(f"exec vbwtool wait {SYS}/cache_type_status '{text}' {seconds}")
-    vm.guest("n=0; until grep -q poll /proc/[0-9]*/wchan; do n=$((n + 1)); [ $n -lt 500 ] || exit 1; "
-             "usleep 10000; done")
+    vm.guest.until("grep -q poll /proc/[0-9]*/wchan", 5)
     return job
 
 

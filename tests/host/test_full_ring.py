@@ -40,8 +40,7 @@ def full_ring(boot, testdev):
         load = vm.guest.start(
             "fio --name=load --filename=/dev/vda --size=16m --bs=4k --direct=1 --ioengine=libaio "
             f"--iodepth=512 --norandommap --output=/run/fio.out {' '.join(fio)}")
-        vm.guest("n=0; until grep -qs STOPPED /sys/kernel/debug/block/vda/hctx0/state; do "
-                 "n=$((n + 1)); [ $n -lt 1500 ] || exit 1; usleep 20000; done")
+        vm.guest.until("grep -qs STOPPED /sys/kernel/debug/block/vda/hctx0/state", 30)
         size, held = device.ring()
         # Each has a header, a page and a status.
         assert size == RING and size - held < 3, "the ring is not full"

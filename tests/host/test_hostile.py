@@ -206,8 +206,7 @@ def test_polled_ring_is_not_believed(boot, testdev, what):
     job = vm.guest.start(f"{poll}; cat /run/fio.out").wait(30)
     assert device.count(what) == 1
     assert "Input/output error" in job.text
-    vm.guest("n=0; until dmesg | grep -q 'is given up'; do "
-             "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+    vm.guest.until("dmesg | grep -q 'is given up'")
     assert read_one(vm) == "EIO"
     assert set_mode(vm, "write through") == "ENODEV"
     unload(vm)
@@ -218,16 +217,14 @@ def test_no_answer(hostile):
     vm, device = hostile(queues=2)
     device.misbehave("no-answer:1")
     reader = vm.guest.start("vbwtool verify /dev/vda 0 65536 1")
-    vm.guest("n=0; until [ \"$(cat /sys/block/vda/inflight | tr -s ' ' | cut -d' ' -f2)\" = 1 ]; do "
-             "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+    vm.guest.until("[ \"$(cat /sys/block/vda/inflight | tr -s ' ' | cut -d' ' -f2)\" = 1 ]")
     assert device.count("no-answer") == 1
     write_and_verify(vm, 65536, 2)
     assert guest_view(vm)[0] == "write back"
     remover = vm.guest.start("basename $(readlink -f /sys/block/vda/device) "
                              "> /sys/bus/virtio/drivers/virtio_blk_wce/unbind")
     # Taking the driver away begins with the attributes.
-    vm.guest("n=0; until [ $(vbwtool set /sys/block/vda/cache_type 'write back') = ENODEV ]; do "
-             "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+    vm.guest.until("[ $(vbwtool set /sys/block/vda/cache_type 'write back') = ENODEV ]")
     assert reader.running() and remover.running()
     assert device.release() == 1
     assert reader.wait(20).text == "OK"
@@ -239,8 +236,7 @@ def test_no_answer_ever(hostile, env):
     vm, device = hostile()
     device.misbehave("no-answer")
     reader = vm.guest.start("vbwtool verify /dev/vda 0 65536 1")
-    vm.guest("n=0; until [ \"$(cat /sys/block/vda/inflight | tr -s ' ' | cut -d' ' -f2)\" = 1 ]; do "
-             "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+    vm.guest.until("[ \"$(cat /sys/block/vda/inflight | tr -s ' ' | cut -d' ' -f2)\" = 1 ]")
     remover = vm.guest.start("basename $(readlink -f /sys/block/vda/device) "
                              "> /sys/bus/virtio/drivers/virtio_blk_wce/unbind")
     assert reader.wait(60 * env.patience).text == "EIO"
@@ -270,8 +266,7 @@ def test_serial_without_end(hostile):
 
 def in_driver(vm, number):
     """Wait until so many processes wait in the driver."""
-    vm.guest(f"n=0; until [ $(grep -ls virtio_blk_wce /proc/[0-9]*/stack | wc -l) -eq {number} ]; do "
-             "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+    vm.guest.until(f"[ $(grep -ls virtio_blk_wce /proc/[0-9]*/stack | wc -l) -eq {number} ]")
 
 
 def test_readers_of_serial_who_give_up(hostile):

@@ -83,8 +83,7 @@ def mode(host):
 
 def wait_for_mode(guest, wanted):
     """The guest has followed a change by the host."""
-    guest(f"n=0; until [ \"$(cat /sys/block/vda/cache_type)\" = '{wanted}' ]; do "
-          "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+    guest.until(f"[ \"$(cat /sys/block/vda/cache_type)\" = '{wanted}' ]")
 
 
 def test_domain(env, folder, prefix, image, hosts):
@@ -94,7 +93,8 @@ def test_domain(env, folder, prefix, image, hosts):
     one("create", one.folder / "domain.xml")
     assert one.qmp(NAME, "qom-get", path="/machine/peripheral/ua-data", property="set-wce") is True
     guest = Agent(one)
-    guest("insmod /vbw/virtio_blk_wce.ko; n=0; until [ -b /dev/vda ]; do n=$((n + 1)); [ $n -lt 500 ]; usleep 20000; done")
+    guest("insmod /vbw/virtio_blk_wce.ko")
+    guest.until("[ -b /dev/vda ]")
     assert guest("cut -c24 /sys/block/vda/device/features") == "1", "SET_WCE"
 
     # The guest switches, and who manages the host is told.

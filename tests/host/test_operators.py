@@ -119,8 +119,7 @@ def test_page(env, vm):
         else:
             # A guest takes a moment to follow the host.
             if previous == "qmp>" and command.startswith("cat ") and shown:
-                vm.guest(f"n=0; until [ \"$({command})\" = '{shown[0]}' ]; do n=$((n + 1)); "
-                         "[ $n -lt 500 ] || exit 1; usleep 20000; done")
+                vm.guest.until(f"[ \"$({command})\" = '{shown[0]}' ]")
             said = in_guest(vm, command)
         assert len(said) == len(shown) and all(map(matches, shown, said)), f"{PAGE}: {prompt} {command}: {said}"
         previous = prompt

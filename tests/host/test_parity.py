@@ -181,8 +181,7 @@ def test_shutdown(boot, disk, driver):
         expect(vm, "write through", "ok write through")
     vm.guest.start("fio --name=load --filename=/dev/vda --size=16m --rw=randrw --bs=4k --direct=1 "
                    "--ioengine=libaio --iodepth=16 --time_based --runtime=600 --output=/dev/null")
-    vm.guest("n=0; until [ $(awk '{ print $5 }' /sys/block/vda/stat) -gt 100 ]; do "
-             "n=$((n + 1)); [ $n -lt 200 ] || exit 1; usleep 50000; done")
+    vm.guest.until("[ $(awk '{ print $5 }' /sys/block/vda/stat) -gt 100 ]")
     vm.guest.end()
     vm.process.wait(60)
     vm.kill()

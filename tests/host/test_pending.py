@@ -73,7 +73,7 @@ def test_signal_frees_the_writer(stopped):
     interrupted = vm.guest("vbwtool set /sys/block/vda/cache_type 'write back' 1")
     assert interrupted == "EINTR"
     writer.signal("KILL")
-    vm.guest("n=0; while pidof vbwtool; do n=$((n + 1)); [ $n -lt 200 ] || exit 1; usleep 50000; done")
+    vm.guest.until("! pidof vbwtool")
     expect(vm, "write back", "pending write back")
     write_and_verify(vm, 0, 1)
     go_on(vm)
@@ -102,7 +102,7 @@ def test_unbind_frees_the_writers(boot, disk, folder):
     assert answers == ["ENODEV", "ENODEV"]
     vm.guest("[ ! -e /sys/block/vda ] && [ ! -e /dev/vda ]")
     vm.guest("cd /sys/bus/virtio/drivers/virtio_blk_wce && for d in ../../devices/virtio*; do "
-             "[ $(cat $d/device) != 0x0002 ] || basename $d > bind; done; "
-             "n=0; until [ -b /dev/vda ]; do n=$((n + 1)); [ $n -lt 200 ] || exit 1; usleep 50000; done")
+             "[ $(cat $d/device) != 0x0002 ] || basename $d > bind; done")
+    vm.guest.until("[ -b /dev/vda ]")
     expect(vm, "write back", "none")
     write_and_verify(vm, 0, 1)

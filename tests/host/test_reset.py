@@ -92,8 +92,7 @@ def machine(boot, image):
 
 def wait_for(vm, mode, status):
     """Wait until the guest has brought the mode back, which is not waited for by anybody."""
-    vm.guest(f"n=0; until [ \"$(cat /sys/block/vda/cache_type)\" = '{mode}' ]; do "
-             "n=$((n + 1)); [ $n -lt 200 ] || exit 1; usleep 50000; done")
+    vm.guest.until(f"[ \"$(cat /sys/block/vda/cache_type)\" = '{mode}' ]")
     expect(vm, mode, status)
 
 
@@ -132,8 +131,7 @@ def test_mode_that_cannot_be_brought_back(machine, lose_state, image):
     assert set_mode(vm, "write through") == "OK"
     assert vm.guest("vbwtool write /dev/vda 0 4096 1") == "OK"
     lose_state(vm)
-    vm.guest("n=0; until dmesg | grep 'brought back after a reset: write through'; do "
-             "n=$((n + 1)); [ $n -lt 200 ] || exit 1; usleep 50000; done")
+    vm.guest.until("dmesg | grep 'brought back after a reset: write through'")
     wait_for(vm, "write back", "ok write through")
     assert vm.guest("vbwtool write /dev/vda 0 4096 1") == "OK"
     before = vm.host_stats()["failed_flush_operations"]
@@ -190,8 +188,7 @@ def test_switch_that_is_pending(machine, env, image):
 def test_capacity_that_changes_meanwhile(machine):
     vm = machine()
     suspend(vm, lambda: vm.qmp("block_resize", **{"node-name": "disk0-node", "size": 32 << 20}))
-    vm.guest("n=0; until [ $(cat /sys/block/vda/size) = 65536 ]; do "
-             "n=$((n + 1)); [ $n -lt 200 ] || exit 1; usleep 50000; done")
+    vm.guest.until("[ $(cat /sys/block/vda/size) = 65536 ]")
 
 
 def test_unbind_and_bind_after(machine, lose_state):
@@ -211,8 +208,7 @@ def test_reset_of_a_device_that_does_nothing(boot, image):
     assert value & 4, "bus mastering is on"
     vm.guest(f"printf '\\x{value & ~4:02x}' | dd of={command.format('seek')}")
     reader = vm.guest.start("vbwtool verify /dev/vda 0 65536 1")
-    vm.guest("n=0; until [ \"$(cat /sys/block/vda/inflight | tr -s ' ' | cut -d' ' -f2)\" = 1 ]; do "
-             "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+    vm.guest.until("[ \"$(cat /sys/block/vda/inflight | tr -s ' ' | cut -d' ' -f2)\" = 1 ]")
     resetting = vm.guest.start("echo 1 > $(readlink -f /sys/block/vda/device/..)/reset")
     assert reader.wait(20).text == "EIO"
     assert resetting.wait(20).status == 0

@@ -94,8 +94,7 @@ def test_more_segments_than_descriptors(boot, testdev, indirect):
         "fio --name=load --filename=/dev/vda --size=16m --rw=randwrite --bs=4k --ioengine=sync "
         "--end_fsync=1 --verify=crc32c --output=/run/fio.out")
     if not indirect:
-        vm.guest("n=0; until grep -qs STOPPED /sys/kernel/debug/block/vda/hctx0/state; do "
-                 "n=$((n + 1)); [ $n -lt 500 ] || exit 1; usleep 20000; done")
+        vm.guest.until("grep -qs STOPPED /sys/kernel/debug/block/vda/hctx0/state")
         assert RING / 2 < device.ring()[1] <= RING
     device.behave()
     device.tell("release")

@@ -7,8 +7,7 @@ from test_reset import PORT, until
 from vbw.machine import Config, Disk, file_node, raw_node
 
 STATUS = "/sys/block/vda/cache_type_status"
-GONE = ("n=0; while [ -e /sys/block/vda ] || [ -e /dev/vda ]; do n=$((n + 1)); "
-        "[ $n -lt 300 ] || exit 1; usleep 100000; done")
+GONE = "! [ -e /sys/block/vda ] && ! [ -e /dev/vda ]"
 
 
 @pytest.fixture
@@ -33,15 +32,13 @@ def test_under_load(machine):
     load = vm.guest.start(
         "fio --name=load --filename=/dev/vda --size=16m --rw=randrw --bs=4k --direct=1 "
         "--ioengine=libaio --iodepth=16 --time_based --runtime=600")
-    vm.guest("n=0; until [ $(awk '{ print $5 }' /sys/block/vda/stat) -gt 100 ]; do "
-             "n=$((n + 1)); [ $n -lt 200 ] || exit 1; usleep 50000; done")
+    vm.guest.until("[ $(awk '{ print $5 }' /sys/block/vda/stat) -gt 100 ]")
     vm.qmp("device_del", id="disk0")
-    vm.guest(GONE)
+    vm.guest.until(GONE, 30)
     assert load.wait(60).status != 0
     until(lambda: "disk0" not in devices(vm), "QEMU keeps the device")
     vm.qmp("device_add", driver="virtio-blk-pci", id="disk0", bus="root0", drive="disk0-node")
-    vm.guest("n=0; until [ -b /dev/vda ]; do n=$((n + 1)); [ $n -lt 300 ] || exit 1; "
-             "usleep 100000; done")
+    vm.guest.until("[ -b /dev/vda ]", 30)
     assert vm.guest("vbwtool write /dev/vda 0 4096 1 && vbwtool verify /dev/vda 0 4096 1") == "OK\nOK"
 
 
@@ -87,14 +84,13 @@ def test_surprise_removal(machine, folder, answers):
         "fio --name=load --filename=/dev/vda --size=16m --rw=randrw --bs=4k --direct=1 --fsync=32 "
         "--ioengine=libaio --iodepth=16 --time_based --runtime=600")
     buffered = vm.guest.start("dd if=/dev/zero of=/dev/vda bs=1M seek=32 count=24 conv=fsync")
-    vm.guest("n=0; until [ $(awk '{ print $5 }' /sys/block/vda/stat) -gt 100 ]; do "
-             "n=$((n + 1)); [ $n -lt 200 ] || exit 1; usleep 50000; done")
+    vm.guest.until("[ $(awk '{ print $5 }' /sys/block/vda/stat) -gt 100 ]")
     power_off(vm, port)
     # The driver of the port notices, but it leaves what stands in a slot that is off already.
-    vm.guest("n=0; until dmesg | grep -q 'Card not present'; do n=$((n + 1)); [ $n -lt 200 ] || exit 1; "
-             "usleep 50000; done; [ -e /sys/block/vda ]")
+    vm.guest.until("dmesg | grep -q 'Card not present'")
+    vm.guest("[ -e /sys/block/vda ]")
     removal = vm.guest.start("echo 1 > $(readlink -f /sys/block/vda/device/..)/remove")
-    vm.guest(GONE)
+    vm.guest.until(GONE, 30)
     assert removal.wait(60).status == 0
     assert load.wait(60).status != 0
     buffered.wait(60)
@@ -115,5 +111,5 @@ def test_while_a_switch_is_pending(machine, folder):
     assert vm.guest(f"vbwtool wait {STATUS} 'pending write back' 10") == "OK"
     vm.qmp("device_del", id="disk0")
     assert [writer.wait(60).text for writer in writers] == ["ENODEV", "ENODEV"]
-    vm.guest(GONE)
+    vm.guest.until(GONE, 30)
     until(lambda: "disk0" not in devices(vm), "QEMU keeps the device")

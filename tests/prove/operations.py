@@ -41,7 +41,7 @@ def unplug(bench: Bench) -> None:
         bench.stop_load(vm)
         bench.end_load(job, may_fail=True)
         vm.qmp("device_add", **device)
-        vm.guest("n=0; until [ -b /dev/vda ]; do n=$((n + 1)); [ $n -lt 300 ] || exit 1; usleep 100000; done")
+        vm.guest.until("[ -b /dev/vda ]", 30)
         bench.note("times unplugged", 1)
     bench.load(vm, CACHE_TYPE, "toggle=10000", *everybody(), may_fail=True)
     bench.at_least("times unplugged", bench.notes["times unplugged"], 2)

@@ -113,6 +113,11 @@ class Guest:
         """Run a command that must not fail, and return what it said."""
         return self.run(command, timeout).text
 
+    def until(self, condition: str, seconds: float = 10) -> None:
+        """Wait for a condition of the shell."""
+        self.run(f"tries=0; until {condition}; do tries=$((tries + 1)); [ $tries -lt {seconds / 0.02:.0f} ] || exit 1; "
+                 "usleep 20000; done")
+
     def resync(self, timeout: float = 60) -> None:
         """Be understood again by a guest that was suspended: its line may have lost what came."""
         end = time.monotonic() + min(timeout, self._left())
