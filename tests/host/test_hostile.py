@@ -11,7 +11,7 @@ import struct
 import pytest
 
 from test_errors import write_and_verify
-from test_reset import until
+from test_reset import suspend, until
 from test_switch import guest_view, set_mode
 from vbw.testdev import machine_with
 from vbw.vm import wait_for_disks
@@ -106,9 +106,9 @@ def vm_config(device):
 def hostile(boot, testdev):
     """A machine with a device that is sound so far, and the driver."""
 
-    def start(*options, queues=1):
+    def start(*options, queues=1, **more):
         device = testdev(*options, queues=queues)
-        vm = boot(machine_with(device))
+        vm = boot(machine_with(device, **more))
         vm.guest(wait_for_disks(1))
         write_and_verify(vm, 0, 1)
         return vm, device
@@ -170,6 +170,18 @@ def test_ring_is_not_believed(hostile, what):
     assert set_mode(vm, "write through") == "ENODEV"
     said = driver_messages(vm, before)
     assert 1 <= len(said) <= 3, said
+    unload(vm)
+
+
+def test_system_sleeps_with_a_device_that_is_given_up(hostile):
+    """It stays given up, and is bound again as one that works."""
+    vm, device = hostile(serial=True)
+    device.misbehave("used-id-free:1")
+    assert read_one(vm) == "EIO"
+    suspend(vm)
+    assert read_one(vm) == "EIO"
+    unload(vm)
+    assert outcome(vm) == WORKS
     unload(vm)
 
 
