@@ -119,3 +119,16 @@ def test_script_by_hand(boot, disk):
     output = vm.guest("cd /vbw && sh switch.sh /dev/vda to_write_through to_write_back")
     assert output.splitlines() == [
         "KTAP version 1", "1..2", "ok 1 to_write_through", "ok 2 to_write_back"]
+
+
+def test_commands_arrive_whole(boot):
+    """Also while processes end whose parents are gone: who adopts them is interrupted in what it reads."""
+    vm = boot(Config(serial=True), driver=None)
+    vm.guest("cd /run; setsid sh -c 'while :; do ((usleep 1000; echo >> ended) &); usleep 2000; done' > /dev/null 2>&1 &")
+    ended = "ended=$(wc -l < /run/ended)"
+    vm.guest.until("[ -s /run/ended ]")
+    before = int(vm.guest(f"{ended}; echo $ended"))
+    text = 4000 * "x"
+    for number in range(50):
+        assert vm.guest(f"echo {number} {text}") == f"{number} {text}"
+    assert int(vm.guest(f"{ended}; echo $ended")) >= before + 100

@@ -22,7 +22,7 @@ PORT = ["-device", "pcie-root-port,id=root0,chassis=1"]
 # The guest must not be in the middle of an answer when it falls asleep: its lines are not
 # buffered.
 IDLE = """
-until grep -qE 'poll|n_tty_read|wait_woken' /proc/1/wchan; do usleep 10000; done
+until grep -qE 'poll|n_tty_read|wait_woken' /proc/$(cat /run/agent)/wchan; do usleep 10000; done
 stty -F /dev/ttyS1 raw -echo
 """
 
