@@ -29,7 +29,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="what an earlier run printed")
     parser.add_argument("--turns", type=int, help="how often")
     parser.add_argument("--seconds", type=float, help="how long each load lasts")
-    parser.add_argument("--table", type=Path, help="write the results there, as a table in Markdown")
     parser.add_argument("--list", action="store_true", help="say what there is")
     return parser.parse_args()
 
@@ -58,7 +57,7 @@ def text_of(result: Result) -> str:
 
 
 def table_of(results: list[Result]) -> str:
-    """A row for each trial, turns added up, and the sum."""
+    """A row for each trial, turns added up, and the sum, in Markdown."""
     head = ["trial", "acknowledged", "failed writes", "switches", "cuts", "lost"]
     rows: dict[str, list[int]] = {}
     for result in results:
@@ -93,7 +92,10 @@ def main() -> int:
     seconds, turns = args.seconds or seconds, args.turns or turns
     master = args.seed if args.seed is not None else random.SystemRandom().getrandbits(32)
     env = load_env()
-    print(f"seed {master}; module {env.module}, QEMU {env.qemu}; logs in {env.out / 'prove'}", flush=True)
+    table = env.out / "prove/table.md"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    print(f"seed {master}; module {env.module}, QEMU {env.qemu}; logs in {table.parent}, results also in {table.name}",
+          flush=True)
 
     acknowledged = lost = by_controls = by_others = bad = 0
     results = []
@@ -103,6 +105,7 @@ def main() -> int:
             result = run(env, entry, seed_of(master, entry.name, turn), seconds * share)
             print(text_of(result), flush=True)
             results.append(result)
+            table.write_text(table_of(results))
             bad += not result.good
             acknowledged += result.acknowledged
             if entry.control:
@@ -111,8 +114,6 @@ def main() -> int:
                 by_others += result.lost
             else:
                 lost += result.lost
-    if args.table:
-        args.table.write_text(table_of(results))
     if by_others:
         print(f"{by_others} lost by others than driver and device, as --list says")
     if bad:
