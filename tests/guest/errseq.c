@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,10 +24,11 @@
 #define MAX_THREADS 64
 
 static const char usage[] =
-"Usage: errseq write FILE shared|separate buffered|direct SOUND FAILING OFFSET WRITES SECONDS\n"
+"Usage: errseq write FILE shared|separate|watched buffered|direct SOUND FAILING OFFSET WRITES SECONDS\n"
 "         with SOUND threads at the start of FILE and FAILING ones at OFFSET,\n"
 "         until WRITES have been made there or SECONDS are over; with one\n"
-"         descriptor for all threads, or one for each kind of them\n"
+"         descriptor for all threads, or one for each kind of them, or one for\n"
+"         all and another that is asked for errors that went to somebody else\n"
 "       errseq map FILE OFFSET\n"
 "         where on its device the failing blocks are: first sector and number\n"
 "         of sectors of each piece\n";
@@ -34,11 +36,32 @@ static const char usage[] =
 static char buffer[BLOCK] __attribute__((aligned(BLOCK)));
 static atomic_bool stop;
 
+/* A descriptor that nobody writes to, and how often it has told of an error. */
+static int watch = -1;
+static atomic_long errors;
+static pthread_mutex_t watch_lock = PTHREAD_MUTEX_INITIALIZER;
+
 struct kind {
 	int fd;
 	off_t offset;
 	atomic_long done, failed;
 };
+
+/*
+ * Whether no error was recorded for the file since there were this many. There
+ * are no pages to wait for, so all that comes back is what was recorded since
+ * the last call. The lock makes who comes meanwhile wait until it is counted.
+ */
+static bool none_since(long before)
+{
+	if (watch < 0)
+		return true;
+	pthread_mutex_lock(&watch_lock);
+	if (sync_file_range(watch, INT64_MAX - 1, 1, SYNC_FILE_RANGE_WAIT_BEFORE) < 0)
+		errors++;
+	pthread_mutex_unlock(&watch_lock);
+	return errors == before;
+}
 
 static void *writer(void *arg)
 {
@@ -47,8 +70,9 @@ static void *writer(void *arg)
 
 	while (!stop) {
 		off_t place = kind->offset + rand_r(&seed) % BLOCKS * (off_t)BLOCK;
+		long before = errors;
 
-		if (pwrite(kind->fd, buffer, BLOCK, place) == BLOCK)
+		if (pwrite(kind->fd, buffer, BLOCK, place) == BLOCK && none_since(before))
 			kind->done++;
 		else
 			kind->failed++;
@@ -112,7 +136,9 @@ static int write_both(char **argv)
 	pthread_t ids[MAX_THREADS];
 	int number = 0;
 
-	kinds[1].fd = strcmp(argv[3], "shared") ? open_or_exit(argv[2], flags) : kinds[0].fd;
+	kinds[1].fd = strcmp(argv[3], "separate") ? kinds[0].fd : open_or_exit(argv[2], flags);
+	if (!strcmp(argv[3], "watched"))
+		watch = open_or_exit(argv[2], O_RDONLY);
 	memset(buffer, 7, sizeof(buffer));
 	for (int kind = 0; kind < 2; kind++)
 		for (int i = 0; i < threads[kind] && number < MAX_THREADS; i++)

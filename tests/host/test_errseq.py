@@ -84,10 +84,10 @@ def place(guest, request):
     return "/mnt/file"
 
 
-def write(guest: Callable[..., str], place: str, *, shared: bool, direct: bool,
+def write(guest: Callable[..., str], place: str, descriptors: str, *, direct: bool = False,
           failing_threads: int) -> Result:
     """Write with eight threads beside those that write where it fails."""
-    output = guest(f"errseq write {place} {'shared' if shared else 'separate'} "
+    output = guest(f"errseq write {place} {descriptors} "
                    f"{'direct' if direct else 'buffered'} 8 {failing_threads} {FAILING} {WRITES} 60",
                    timeout=120)
     print(output)
@@ -100,12 +100,17 @@ def write(guest: Callable[..., str], place: str, *, shared: bool, direct: bool,
 
 
 def test_a_shared_descriptor_loses_errors(guest, place):
-    assert write(guest, place, shared=True, direct=False, failing_threads=2).lies > 0
+    assert write(guest, place, "shared", failing_threads=2).lies > 0
 
 
 def test_one_write_at_a_time_loses_none(guest, place):
-    assert write(guest, place, shared=False, direct=False, failing_threads=1).lies == 0
+    assert write(guest, place, "separate", failing_threads=1).lies == 0
+
+
+def test_a_watched_descriptor_loses_none(guest, place):
+    """Another descriptor tells of the errors that a shared one has told somebody else."""
+    assert write(guest, place, "watched", failing_threads=2).lies == 0
 
 
 def test_direct_writes_lose_none(guest, place):
-    assert write(guest, place, shared=True, direct=True, failing_threads=2).lies == 0
+    assert write(guest, place, "shared", direct=True, failing_threads=2).lies == 0
