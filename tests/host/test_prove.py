@@ -3,6 +3,7 @@
 
 import os
 import random
+import re
 
 import pytest
 
@@ -29,3 +30,15 @@ def test_trial(env, seed, entry):
     assert not result.broken, f"seed {seed}: {result.broken}"
     assert result.acknowledged > 50
     assert (result.lost > 0) == entry.control, prove.text_of(result)
+
+
+def test_table(folder, monkeypatch, capsys):
+    """What "make prove" prints is in a table beside the logs as well."""
+    monkeypatch.setenv("VBW_OUT", str(folder))
+    monkeypatch.setattr("sys.argv", ["prove", "--seconds", "5", "L7"])
+    assert prove.main() == 0
+    printed = re.search(r"prove: (\d+) acknowledged", capsys.readouterr().out)
+    assert printed
+    rows = [line.strip("| \n").split(" | ") for line in (folder / "prove/table.md").read_text().splitlines()]
+    assert [row[0] for row in rows] == ["trial", "---", "`L7`", "all but controls and others"]
+    assert [int(row[1].replace(",", "")) for row in rows[2:]] == [int(printed[1])] * 2
