@@ -7,12 +7,13 @@
 #
 #   switches      10,000 of them under load: what they leave behind (VBW_PAIRS: half as many)
 #   latency       how long a switch takes, beside a flush
-#   pauses        what a read sees of nine switches a second, beside none in either mode
+#   pauses        what a read sees of nine switches a second, beside none in either mode, and one between the two
 #   slow-flush    what other writes see of a switch that flushes for two seconds, beside none
 #   beside        what the monitor and other disks notice of switches, beside none
 #   neighbours    what a guest of the storage daemon notices of another one that does its worst
 #   synchronous   writes in write through, beside stock QEMU, and beside this QEMU without patches, and with
-#                 those up to the one that repairs the flushes that it skips
+#                 those up to the one that repairs the flushes that it skips (VBW_ROWS: a pattern of the rows that
+#                 are measured)
 #   alone         one such write at a time, with a device and no guest
 #   instructions  what a request costs in QEMU while nobody has asked for the feature, beside it without patches
 #   errors        failed writes that are reported as done (VBW_FAILED: how many have to fail)

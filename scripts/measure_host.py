@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What a switch costs on the host, and what write through does; see measure-host.sh."""
 
+import itertools
 import json
 import os
 import re
@@ -30,6 +31,8 @@ RUNS = int(os.environ.get("VBW_RUNS", "5"))
 PAIRS = int(os.environ.get("VBW_PAIRS", "5000"))
 # How many failed writes there have to be.
 FAILED = int(os.environ.get("VBW_FAILED", "2000"))
+# Which rows of writes in write through are measured.
+ROWS = os.environ.get("VBW_ROWS", "")
 
 # Four queues in two threads, and what fio keeps busy.
 THREADS = {"cpus": 4, "extra_first": ["-object", "iothread,id=io0", "-object", "iothread,id=io1"]}
@@ -40,6 +43,11 @@ PROBE = "--ioengine=psync --output-format=json --output=/run/probe.out "
 BUSY = FIO + ("--rw=randwrite --ioengine=libaio --iodepth=32 --verify=crc32c --verify_fatal=1 "
               "--verify_backlog=256 --output=/run/busy.out")
 WRITES = FIO + "--rw=randwrite --ioengine=libaio --iodepth=%d --output=/dev/null"
+
+# What QEMU calls the first disk, and the nanoseconds by which it counts how long its reads take: from 0.1 to 100 ms,
+# each 5 % more than the one before.
+DISK = "/machine/peripheral/disk0/virtio-backend"
+LATENCIES = [int(100_000 * 1.05 ** step) for step in range(142)]
 
 # How far it is from one write to the next. File systems keep neighbours together, and so write them together.
 STEPS = {"neighbours": 4096, "scattered": MIB + 4096}
@@ -170,10 +178,13 @@ def percentiles(what: str, values: list[float]) -> None:
 
 
 def pauses() -> None:
-    """How long reads take beside writes, in either mode and with switches; in turns."""
+    """How long reads take beside writes, in either mode, with as much time in one as in the other, and with switches;
+    in turns."""
     seconds, rate = 20, 9
     number = seconds * rate // 2
+    change = "echo '%s' > /sys/block/vda/cache_type"
     commands = {"write back": f"sleep {seconds}", "write through": f"sleep {seconds}",
+                "half of the time each": f"sleep {seconds // 2}; {change % 'write through'}; sleep {seconds // 2}",
                 "switches": switching(number, 1 / rate)}
     with machine(props=QUEUES, deadline=3600, **THREADS) as vm:
         vm.load(OURS)
@@ -183,19 +194,28 @@ def pauses() -> None:
         for _ in range(RUNS):
             for how, command in commands.items():
                 mode = "write through" if how == "write through" else "write back"
-                vm.guest(f"echo '{mode}' > /sys/block/vda/cache_type")
+                vm.guest(change % mode)
+                vm.qmp("block-latency-histogram-set", id=DISK, **{"boundaries-read": LATENCIES})
                 probe = vm.guest.start(FIO + PROBE + "--rw=randread")
                 began = time.monotonic()
                 vm.guest(command, 600)
                 rates.append(2 * number / (time.monotonic() - began))
                 end(probe)
-                found[how].append(completions(vm, "read"))
+                found[how].append((*completions(vm, "read"), nearly_all(vm)))
         head("ms for a read, one at a time, beside 8 writes at a time: medians of runs (least to most)", "median",
-             "999 of 1000 within", "longest")
+             "999 of 1000 within", "longest", "in QEMU, 999 of 1000 within")
         for how, runs in found.items():
-            pace = f", {statistics.median(rates[2::3]):.1f} in a second" if how == "switches" else ""
+            pace = f", {statistics.median(rates[3::4]):.1f} in a second" if how == "switches" else ""
             row(f"{how}{pace}", *(middle(list(values)) for values in zip(*runs)))
         end(writes)
+
+
+def nearly_all(vm: VM) -> float:
+    """Milliseconds that 999 of 1000 reads took at most in QEMU, since it has begun to count how many took how long."""
+    stats, = (device["stats"] for device in vm.qmp("query-blockstats") if device.get("qdev") == DISK)
+    bins = stats["rd_latency_histogram"]["bins"]
+    counted = list(itertools.accumulate(bins))
+    return next(bound for bound, number in zip(LATENCIES, counted) if number >= 0.999 * counted[-1]) / 1e6
 
 
 def slow_flush() -> None:
@@ -365,6 +385,8 @@ def synchronous() -> None:
 
 def bench(what: str, image: Path, engine: str, depth: int, step: int) -> None:
     """A row: medians of runs that take turns."""
+    if not re.search(ROWS, what):
+        return
     measured: dict[str, list[float]] = {side: [] for side in sides()}
     try:
         # Of a second or so each.
