@@ -14,6 +14,7 @@
 #   synchronous   writes in write through, beside stock QEMU, and beside this QEMU without patches, and with
 #                 those up to the one that repairs the flushes that it skips (VBW_ROWS: a pattern of the rows that
 #                 are measured)
+#   flushes       writes in write back with a flush after each few, beside the same
 #   alone         one such write at a time, with a device and no guest
 #   instructions  what a request costs in QEMU while nobody has asked for the feature, beside it without patches
 #   errors        failed writes that are reported as done (VBW_FAILED: how many have to fail)
@@ -31,7 +32,7 @@ usage_if_asked "$@"
 qemu=$VBW_SRC/scripts/qemu.sh
 repair=fixes/0012-block-do-not-skip-the-flush-of-a-write-with-FUA.patch
 case " $* " in
-"  " | *" synchronous "* | *" alone "* | *" instructions "*)
+"  " | *" synchronous "* | *" flushes "* | *" alone "* | *" instructions "*)
 	number=$("$qemu" --patches | sed -n "\|^$repair$|=")
 	[ -n "$number" ] || die "there is no patch $repair"
 	VBW_QEMU_UNPATCHED=$("$qemu" --first 0)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What a switch costs on the host, and what write through does; see measure-host.sh."""
 
+import functools
 import itertools
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -353,24 +355,38 @@ def sides() -> dict[str, Path]:
             "repaired": Path(os.environ["VBW_QEMU_REPAIRED"]), "ours": ENV.qemu}
 
 
-def writes_per_second(program: Path, image: Path, engine: str, depth: int, step: int, number: int) -> float:
-    """Of 4 KiB, each `step` bytes after the one before, with qemu-img."""
+def writes_per_second(program: Path, image: Path, engine: str, depth: int, step: int, number: int,
+                      flushed: bool) -> float:
+    """Of 4 KiB, each `step` bytes after the one before, with qemu-img: in write back with a flush after each `depth`
+    of them, or in write through."""
     options = f"driver=raw,file.driver=file,file.filename={image}"
     # Linux AIO is only there with O_DIRECT.
-    mode = "directsync" if engine == "native" else "writethrough"
+    through, back = ("directsync", "none") if engine == "native" else ("writethrough", "writeback")
+    mode = ["-t", back, f"--flush-interval={depth}"] if flushed else ["-t", through]
     output = subprocess.run(
-        [program / "qemu-img", "bench", "-w", "-c", str(number), "-d", str(depth), "-s", "4096", "-S", str(step), "-t",
-         mode, "-i", engine, "--image-opts", options], check=True, capture_output=True, text=True).stdout
+        [program / "qemu-img", "bench", "-w", "-c", str(number), "-d", str(depth), "-s", "4096", "-S", str(step),
+         *mode, "-i", engine, "--image-opts", options], check=True, capture_output=True, text=True).stdout
     return number / float(re.search(r"completed in ([\d.]+) sec", output).group(1))  # type: ignore[union-attr]
 
 
 def synchronous() -> None:
     """Writes per second in write through. Stock QEMU does without some of the flushes that it owes; the repaired
     one has the patches up to the one that mends that."""
+    table_of_writes("4 KiB writes in a second, write through", (1, 2, 4, 8, 32), flushed=False)
+
+
+def flushes() -> None:
+    """Writes per second in write back, when the guest flushes often."""
+    table_of_writes("4 KiB writes in a second, write back, and a flush after as many as are in flight", (1, 8, 32),
+                    flushed=True)
+
+
+def table_of_writes(title: str, depths: tuple[int, ...], flushed: bool) -> None:
+    """Writes per second of all QEMUs."""
     for side, folder in sides().items():
         version = subprocess.run([folder / "qemu-img", "--version"], check=True, capture_output=True, text=True).stdout
         print(f"{side}: {version.splitlines()[0]}")
-    head("4 KiB writes in a second, write through", *sides(), "of stock", "of repaired", "spread")
+    head(title, *sides(), "of stock", "of repaired", "spread")
     for place, where in (("tmpfs", "/tmp"), ("disk", ENV.out)):
         with tempfile.TemporaryDirectory(dir=where) as folder:
             image = Path(folder) / "image"
@@ -378,23 +394,24 @@ def synchronous() -> None:
             image.write_bytes(bytes(range(256)) * (64 * MIB // 256))
             subprocess.run(["sync", "-f", image], check=True)
             for engine in ("threads", "io_uring", "native"):
-                for depth in (1, 2, 4, 8, 32):
+                for depth in depths:
                     for pattern, step in STEPS.items():
-                        bench(f"{place}, {engine}, {depth} at a time, {pattern}", image, engine, depth, step)
+                        bench(f"{place}, {engine}, {depth} at a time, {pattern}",
+                              functools.partial(writes_per_second, image=image, engine=engine, depth=depth, step=step,
+                                                flushed=flushed))
 
 
-def bench(what: str, image: Path, engine: str, depth: int, step: int) -> None:
+def bench(what: str, rate: Callable[..., float]) -> None:
     """A row: medians of runs that take turns."""
     if not re.search(ROWS, what):
         return
     measured: dict[str, list[float]] = {side: [] for side in sides()}
     try:
         # Of a second or so each.
-        number = int(min(writes_per_second(program, image, engine, depth, step, 1000)
-                         for program in sides().values())) + 1000
+        number = int(min(rate(program, number=1000) for program in sides().values())) + 1000
         for _ in range(RUNS):
             for side, program in sides().items():
-                measured[side].append(writes_per_second(program, image, engine, depth, step, number))
+                measured[side].append(rate(program, number=number))
     except subprocess.CalledProcessError as error:
         row(what, error.stderr.strip().splitlines()[-1], *[""] * 6)
         return
@@ -486,5 +503,5 @@ def lost_of(name: str, way: dict, stock: bool, least: int) -> tuple[int, int, in
 if __name__ == "__main__":
     measure("measure-host", {
         "switches": switches, "latency": latency, "pauses": pauses, "slow-flush": slow_flush, "beside": beside,
-        "neighbours": neighbours, "synchronous": synchronous, "alone": alone, "instructions": instructions,
-        "errors": errors})
+        "neighbours": neighbours, "synchronous": synchronous, "flushes": flushes, "alone": alone,
+        "instructions": instructions, "errors": errors})
