@@ -14,7 +14,7 @@
 #   synchronous   writes in write through, beside stock QEMU, and beside this QEMU without patches, and with
 #                 those up to the one that repairs the flushes that it skips (VBW_ROWS: a pattern of the rows that
 #                 are measured)
-#   flushes       writes in write back with a flush after each few, beside the same
+#   flushes       writes in write back with a flush after each few, beside the same (VBW_ROWS, too)
 #   alone         one such write at a time, with a device and no guest
 #   instructions  what a request costs in QEMU while nobody has asked for the feature, beside it without patches
 #   errors        failed writes that are reported as done (VBW_FAILED: how many have to fail)
